@@ -1,0 +1,68 @@
+"""Background work for Django Channels that is not lost."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .exceptions import (
+    Bury,
+    Discard,
+    InvalidJob,
+    InvalidPolicy,
+    LeaseLost,
+    RetryingError,
+    RetryLater,
+    Snooze,
+    StoreFull,
+    StoreUnavailable,
+)
+from .job import Counts, Job, State, WorkerInfo
+from .policy import RetryPolicy, retry
+
+if TYPE_CHECKING:
+    from .context import CurrentJob, current_job
+    from .producer import aenqueue, enqueue
+
+__all__ = [
+    # Sending work
+    "aenqueue",
+    "enqueue",
+    # Handling it
+    "CurrentJob",
+    "RetryPolicy",
+    "current_job",
+    "retry",
+    # How an attempt ends
+    "Bury",
+    "Discard",
+    "RetryLater",
+    "Snooze",
+    # What the store knows
+    "Counts",
+    "Job",
+    "State",
+    "WorkerInfo",
+    # Errors
+    "InvalidJob",
+    "InvalidPolicy",
+    "LeaseLost",
+    "RetryingError",
+    "StoreFull",
+    "StoreUnavailable",
+]
+
+_LATER = {
+    "CurrentJob": "context",
+    "aenqueue": "producer",
+    "current_job": "context",
+    "enqueue": "producer",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # These need Django's settings, which may not be there yet when an app is imported: loaded on first use.
+    if name in _LATER:
+        from importlib import import_module
+
+        return getattr(import_module(f".{_LATER[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

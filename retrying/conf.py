@@ -1,0 +1,146 @@
+"""The ``RETRYING`` setting, typed: every name that it may hold, its unit and its default."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from functools import cache
+from typing import Any
+
+from django.conf import settings as django_settings
+from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
+
+from .exceptions import InvalidPolicy
+from .policy import RetryPolicy
+from .store import Limits
+
+#: What a channel's entry may hold beside the names of a policy.
+CHANNEL_OPTIONS = {"concurrency", "keep_succeeded"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelSettings:
+    """An entry of ``RETRYING["CHANNELS"]``."""
+
+    policy: RetryPolicy
+    #: Jobs that one process runs at a time.
+    concurrency: int = 1
+    #: Succeeded jobs to keep.
+    keep_succeeded: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """``RETRYING``. Unknown names and bad values raise ImproperlyConfigured, naming the setting."""
+
+    #: Policy of every job whose channel and handler have none.
+    DEFAULT_POLICY: RetryPolicy = field(default_factory=RetryPolicy)
+    #: Channel name -> policy names, ``concurrency``, ``keep_succeeded``.
+    CHANNELS: Mapping[str, ChannelSettings] = field(default_factory=dict)
+    #: A worker that is silent for this long loses its jobs.
+    LEASE_SECONDS: float = 30.0
+    #: Between two looks for leases that ended.
+    SWEEP_SECONDS: float = 5.0
+    #: Longest wait of an idle worker for the doorbell before it looks by itself.
+    POLL_SECONDS: float = 1.0
+    #: For this long after its end a job's id is still known.
+    DEDUP_SECONDS: float = 300.0
+    #: Dead letters, cancelled and expired jobs older than this are purged.
+    DEAD_KEEP_DAYS: float = 30.0
+    #: Succeeded jobs to keep in each channel; a channel's own ``keep_succeeded`` wins.
+    KEEP_SUCCEEDED: int = 0
+    #: A job whose workers vanished more often than this becomes a dead letter.
+    MAX_RESCUES: int = 3
+    #: Running jobs get this long to end when the worker is told to stop.
+    SHUTDOWN_TIMEOUT_SECONDS: float = 25.0
+    #: An attempt older than this makes its process exit with 70, after it gave its other jobs back.
+    HARD_TIMEOUT_SECONDS: float = 3600.0
+    #: Events that a topic keeps.
+    TOPIC_MAX_EVENTS: int = 1000
+    #: A topic without news for this long is forgotten.
+    TOPIC_TTL_SECONDS: float = 86400.0
+    #: Largest message, serialized.
+    MAX_MESSAGE_BYTES: int = 1048576
+
+    def channel(self, name: str) -> ChannelSettings:
+        """What holds for a channel."""
+        found = self.CHANNELS.get(name)
+        return found or ChannelSettings(policy=self.DEFAULT_POLICY, keep_succeeded=self.KEEP_SUCCEEDED)
+
+    def limits(self) -> Limits:
+        """What the store's scripts are told."""
+        return Limits(
+            lease=self.LEASE_SECONDS,
+            sweep=self.SWEEP_SECONDS,
+            dedup=self.DEDUP_SECONDS,
+            dead_keep=self.DEAD_KEEP_DAYS * 86400,
+            max_rescues=self.MAX_RESCUES,
+            topic_events=self.TOPIC_MAX_EVENTS,
+            topic_ttl=self.TOPIC_TTL_SECONDS,
+        )
+
+
+def problems(raw: object) -> list[str]:
+    """What is wrong with a value of the ``RETRYING`` setting, in sentences."""
+    try:
+        _parse(raw)
+    except ImproperlyConfigured as error:
+        return str(error).split("\n")
+    return []
+
+
+@cache
+def get_settings() -> Settings:
+    """The project's settings. Raises ImproperlyConfigured."""
+    return _parse(getattr(django_settings, "RETRYING", {}))
+
+
+@setting_changed.connect
+def _forget(*, setting: str, **_: object) -> None:
+    if setting == "RETRYING":
+        get_settings.cache_clear()
+
+
+def _parse(raw: object) -> Settings:
+    if not isinstance(raw, Mapping):
+        raise ImproperlyConfigured(f"RETRYING must be a dict, got {type(raw).__name__}")
+    found: list[str] = []
+    names = {item.name: item for item in fields(Settings)}
+    for name in raw:
+        if name not in names:
+            found.append(f"RETRYING has no setting {name!r}; it takes {', '.join(names)}")
+    values: dict[str, Any] = {}
+    for name in names.keys() & raw.keys() - {"DEFAULT_POLICY", "CHANNELS"}:
+        value, default = raw[name], names[name].default
+        whole = isinstance(default, int)
+        if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)) or value < 0:
+            found.append(f"RETRYING[{name!r}] must be a {'whole ' if whole else ''}number >= 0, got {value!r}")
+        elif value == 0 and default is not MISSING and default > 0 and name not in ("MAX_RESCUES", "DEDUP_SECONDS"):
+            found.append(f"RETRYING[{name!r}] must be more than 0")
+        else:
+            values[name] = value if whole else float(value)
+    default_policy = RetryPolicy()
+    try:
+        default_policy = RetryPolicy.from_mapping(raw.get("DEFAULT_POLICY", {}))
+    except (InvalidPolicy, TypeError) as error:
+        found.append(f"RETRYING['DEFAULT_POLICY']: {error}")
+    channels: dict[str, ChannelSettings] = {}
+    for name, options in raw.get("CHANNELS", {}).items():
+        try:
+            channels[name] = _channel(options, default_policy, values.get("KEEP_SUCCEEDED", 0))
+        except (InvalidPolicy, TypeError) as error:
+            found.append(f"RETRYING['CHANNELS'][{name!r}]: {error}")
+    if found:
+        raise ImproperlyConfigured("\n".join(found))
+    return Settings(DEFAULT_POLICY=default_policy, CHANNELS=channels, **values)
+
+
+def _channel(options: Mapping[str, Any], default: RetryPolicy, keep: int) -> ChannelSettings:
+    own = {name: options[name] for name in CHANNEL_OPTIONS & options.keys()}
+    for name, least in (("concurrency", 1), ("keep_succeeded", 0)):
+        value = own.get(name, least)
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise InvalidPolicy(f"{name} must be a whole number >= {least}, got {value!r}")
+    policy = {name: value for name, value in options.items() if name not in CHANNEL_OPTIONS}
+    return ChannelSettings(policy=RetryPolicy.from_mapping(policy, base=default), **{"keep_succeeded": keep, **own})

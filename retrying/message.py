@@ -1,0 +1,137 @@
+"""What may be enqueued: checks that name the path of the bad value and the limit, before anything is written."""
+
+from __future__ import annotations
+
+import math
+import re
+import secrets
+from datetime import datetime, timedelta
+from typing import Any, TypedDict, Unpack
+
+from .exceptions import InvalidJob
+from .policy import RetryPolicy
+from .store.calls import NewJob
+
+#: As Channels has it: ASCII letters, digits, hyphen, underscore, period; less than 100 characters.
+CHANNEL_NAME = re.compile(r"[a-zA-Z\d\-_.]{1,99}")
+JOB_ID = re.compile(r"[a-zA-Z\d\-_.:@]{1,200}")
+TOPIC_NAME = re.compile(r"[a-zA-Z\d\-_.:]{1,200}")
+MAX_DEPTH = 64
+
+
+def new_id() -> str:
+    """A random id: 22 URL-safe characters, 128 bits."""
+    return secrets.token_urlsafe(16)
+
+
+def check_json(value: Any, path: str = "message", depth: int = 0) -> None:
+    """Raise InvalidJob naming the path of the first value that isn't plain JSON."""
+    if depth > MAX_DEPTH:
+        raise InvalidJob(f"{path} is nested deeper than {MAX_DEPTH} levels; send less, or a reference to it")
+    if value is None or isinstance(value, (str, bool, int)):
+        if isinstance(value, int) and not isinstance(value, bool) and not -(2**63) <= value < 2**64:
+            raise InvalidJob(f"{path} is an integer of more than 64 bits; send it as a string")
+        return
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise InvalidJob(f"{path} is {value}, which JSON doesn't have; send null or a string")
+        return
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise InvalidJob(f"{path} has the key {key!r}; JSON keys are strings")
+            check_json(item, f"{path}[{key!r}]", depth + 1)
+        return
+    if isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            check_json(item, f"{path}[{index}]", depth + 1)
+        return
+    hint = "send a number, string, boolean, null, list or dict"
+    if hasattr(value, "_meta") and hasattr(value, "pk"):
+        hint = "pass its primary key and load it in the handler"
+    elif isinstance(value, datetime):
+        hint = "pass value.isoformat()"
+    elif isinstance(value, (bytes, bytearray)):
+        hint = "pass text, or base64 of it"
+    raise InvalidJob(f"{path} is a {type(value).__name__}, which isn't JSON; {hint}")
+
+
+def check_channel(channel: object) -> None:
+    """Raise InvalidJob unless ``channel`` names a general channel."""
+    if not isinstance(channel, str) or not CHANNEL_NAME.fullmatch(channel):
+        raise InvalidJob(
+            "a channel for jobs is named by 1-99 ASCII letters, digits, '-', '_' or '.' "
+            f"(no '!': that is a specific channel), got {channel!r}"
+        )
+
+
+def check_job_id(job_id: object) -> None:
+    if not isinstance(job_id, str) or not JOB_ID.fullmatch(job_id):
+        raise InvalidJob(f"job_id takes 1-200 of A-Z a-z 0-9 - _ . : @, got {job_id!r:.300}")
+
+
+def check_topic(topic: object) -> None:
+    if not isinstance(topic, str) or not TOPIC_NAME.fullmatch(topic):
+        raise InvalidJob(f"topic takes 1-200 of A-Z a-z 0-9 - _ . :, got {topic!r:.300}")
+
+
+def _ms(value: object, name: str) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, timedelta):
+        value = value.total_seconds()
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0:
+        raise InvalidJob(f"{name} takes seconds >= 0 or a timedelta, got {value!r}")
+    return round(value * 1000)
+
+
+class JobOptions(TypedDict, total=False):
+    """What may be said of a new job beside its channel and message."""
+
+    #: Sending the same id twice is one job while it lives and for ``DEDUP_SECONDS`` after its end. Default: random.
+    job_id: str | None
+    #: Seconds or timedelta until it may start.
+    delay: float | timedelta | None
+    #: Aware datetime from which on it may start, by the store's clock.
+    run_at: datetime | None
+    #: -100..100, larger first; 0 by default.
+    priority: int
+    #: Seconds or timedelta within which the first attempt must begin.
+    expires: float | timedelta | None
+    #: Where its events go.
+    topic: str | None
+    #: Goes over the handler's and the channel's; data only.
+    policy: RetryPolicy | None
+
+
+def new_job(payload: bytes, *, max_bytes: int, **options: Unpack[JobOptions]) -> NewJob:
+    """A NewJob from what callers give. Raises InvalidJob naming the argument and its limit, TypeError for unknown ones."""
+    if unknown := options.keys() - JobOptions.__annotations__.keys():
+        raise TypeError(f"a job takes {', '.join(JobOptions.__annotations__)}; got {', '.join(sorted(unknown))}")
+    job_id, topic, policy = options.get("job_id"), options.get("topic"), options.get("policy")
+    priority, run_at = options.get("priority", 0), options.get("run_at")
+    if len(payload) > max_bytes:
+        raise InvalidJob(f"the message takes {len(payload)} bytes, the limit is {max_bytes}; send a reference to it")
+    if job_id is not None:
+        check_job_id(job_id)
+    if topic is not None:
+        check_topic(topic)
+    if isinstance(priority, bool) or not isinstance(priority, int) or not -100 <= priority <= 100:
+        raise InvalidJob(f"priority takes a whole number from -100 to 100, larger first, got {priority!r}")
+    if run_at is not None:
+        if options.get("delay") is not None:
+            raise InvalidJob("delay and run_at say the same thing: pass one of them")
+        if not isinstance(run_at, datetime) or run_at.tzinfo is None:
+            raise InvalidJob(f"run_at takes a datetime with a time zone, got {run_at!r}")
+    if policy is not None and not isinstance(policy, RetryPolicy):
+        raise InvalidJob(f"policy takes a RetryPolicy, got {type(policy).__name__}")
+    return NewJob(
+        id=job_id or new_id(),
+        payload=payload,
+        priority=priority,
+        delay=_ms(options.get("delay"), "delay"),
+        run_at=None if run_at is None else round(run_at.timestamp() * 1000),
+        expires=_ms(options.get("expires"), "expires"),
+        topic=topic,
+        policy=None if policy is None else policy.to_json(),
+    )

@@ -1,0 +1,62 @@
+"""Sending work: ``enqueue`` and ``aenqueue``."""
+
+from __future__ import annotations
+
+from typing import Any, Unpack
+
+from .conf import get_settings
+from .exceptions import InvalidJob
+from .job import Job, from_ms
+from .layers import RetryingChannelLayer, get_layer
+from .message import JobOptions, check_channel, check_json, new_job
+from .store.calls import Call, Enqueued, NewJob
+
+
+def enqueue(channel: str, message: dict[str, Any], *, using: str = "default", **options: Unpack[JobOptions]) -> Job:
+    """Store a job for ``channel``; from sync code (``aenqueue`` from async).
+
+    ``message``: JSON values only, with a ``type`` that names the handler. ``using``: alias of the channel layer.
+    ``options``: ``job_id``, ``delay``, ``run_at``, ``priority``, ``expires``, ``topic``, ``policy``; see JobOptions.
+
+    Returns the job; the first one, when ``job_id`` is known already. Raises InvalidJob (nothing written), ChannelFull,
+    StoreFull, StoreUnavailable (it may have been stored: repeat it with the same ``job_id``).
+    """
+    layer = get_layer(using)
+    job, call = _prepare(layer, channel, message, options)
+    return _stored(channel, job, layer.store.run(call))
+
+
+async def aenqueue(
+    channel: str, message: dict[str, Any], *, using: str = "default", **options: Unpack[JobOptions]
+) -> Job:
+    """``enqueue`` for async code."""
+    layer = get_layer(using)
+    job, call = _prepare(layer, channel, message, options)
+    return _stored(channel, job, await layer.arun(call))
+
+
+def _prepare(
+    layer: RetryingChannelLayer, channel: str, message: dict[str, Any], options: JobOptions
+) -> tuple[NewJob, Call[list[Enqueued]]]:
+    check_channel(channel)
+    if not isinstance(message, dict):
+        raise InvalidJob(f"message takes a dict with a 'type', got {type(message).__name__}")
+    if not isinstance(message.get("type"), str) or not message["type"]:
+        raise InvalidJob("message needs a 'type': the name of the handler that runs it, e.g. 'report.build'")
+    check_json(message)
+    job = new_job(layer.encode(message), max_bytes=get_settings().MAX_MESSAGE_BYTES, **options)
+    return job, layer.enqueue_call(channel, [job])
+
+
+def _stored(channel: str, job: NewJob, reply: list[Enqueued]) -> Job:
+    (result,) = reply
+    return Job(
+        id=job.id,
+        channel=channel,
+        state=result.state,
+        attempt=result.attempt,
+        priority=job.priority,
+        created_at=None if result.created is None else from_ms(result.created),
+        due_at=None if result.due is None else from_ms(result.due),
+        topic=job.topic,
+    )

@@ -1,0 +1,249 @@
+"""The job store: every transition of a job is one script on the server, built here and run sync or async.
+
+Knows neither Django nor Channels. Times that come in are ms or seconds as named; the server's clock is the only clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from redis.exceptions import (
+    ConnectionError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TimeoutError,
+)
+
+from ..exceptions import StoreFull, StoreUnavailable
+from ..job import Counts, Job, State, WorkerInfo
+from . import calls
+from .calls import Burial, Call, Claim, Enqueued, Lease, NewJob, Position, Renewed, Retry, Settled, Slice, Swept
+from .connections import Connections
+from .keys import Keys
+from .scripts import script
+from .topic import parse_slice
+
+__all__ = ["Limits", "Store"]
+
+logger = logging.getLogger("retrying.store")
+
+T = TypeVar("T")
+
+#: Tries of one request, and seconds between them (each with jitter): short, because callers wait.
+TRIES = 3
+PAUSE = 0.1
+#: Replies that tell of the server's condition, not of the request: it may be repeated.
+PASSING = ("LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY ", "MISCONF", "NOREPLICAS")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What the scripts are told of the settings; times in seconds."""
+
+    lease: float = 30.0
+    sweep: float = 5.0
+    dedup: float = 300.0
+    dead_keep: float = 30 * 86400.0
+    max_rescues: int = 3
+    topic_events: int = 1000
+    topic_ttl: float = 86400.0
+
+
+def ms(seconds: float) -> int:
+    return round(seconds * 1000)
+
+
+class Store:
+    """Jobs and topics on one server.
+
+    ``host``: see Connections. ``prefix``: of every key; must not begin with a channel layer's own prefix.
+    Every method makes a Call; ``run`` and ``arun`` send it. Both raise StoreUnavailable and StoreFull.
+    """
+
+    def __init__(self, host: Mapping[str, Any], *, prefix: str = "retrying:asgi", limits: Limits | None = None) -> None:
+        self.connections = Connections(host)
+        self.prefix = prefix
+        self.limits = limits or Limits()
+        self._keys: dict[str, Keys] = {}
+
+    def keys(self, channel: str) -> Keys:
+        found = self._keys.get(channel)
+        if found is None:
+            found = self._keys[channel] = Keys.of(self.prefix, channel)
+        return found
+
+    # Running calls
+
+    def run(self, call: Call[T]) -> T:
+        """Send ``call`` on the process' sync connections; blocks."""
+        client = self.connections.sync()
+        for attempt in range(TRIES):
+            try:
+                try:
+                    return call.parse(client.evalsha(*self._request(call, attempt)))
+                except NoScriptError:
+                    return call.parse(client.eval(*self._request(call, attempt, whole=True)))
+            except RedisError as error:
+                if not self._passes(error) or attempt == TRIES - 1:
+                    raise self._translate(error) from error
+                if isinstance(error, ReadOnlyError):
+                    client.connection_pool.disconnect()
+                time.sleep(PAUSE * random.uniform(1, 2))
+        raise AssertionError("unreachable")
+
+    async def arun(self, call: Call[T]) -> T:
+        """Send ``call`` on the running event loop's connections."""
+        client = self.connections.async_()
+        for attempt in range(TRIES):
+            try:
+                try:
+                    return call.parse(await client.evalsha(*self._request(call, attempt)))
+                except NoScriptError:
+                    return call.parse(await client.eval(*self._request(call, attempt, whole=True)))
+            except RedisError as error:
+                if not self._passes(error) or attempt == TRIES - 1:
+                    raise self._translate(error) from error
+                if isinstance(error, ReadOnlyError):
+                    await client.connection_pool.disconnect()
+                await asyncio.sleep(PAUSE * random.uniform(1, 2))
+        raise AssertionError("unreachable")
+
+    @staticmethod
+    def _request(call: Call[Any], attempt: int, *, whole: bool = False) -> tuple[Any, ...]:
+        args = call.args if attempt == 0 or call.repeat_args is None else call.repeat_args
+        return (call.script.text if whole else call.script.sha, len(call.keys), *call.keys, *args)
+
+    @staticmethod
+    def _passes(error: RedisError) -> bool:
+        if isinstance(error, (ConnectionError, TimeoutError, ReadOnlyError)):
+            return True
+        return isinstance(error, ResponseError) and str(error).startswith(PASSING)
+
+    @classmethod
+    def _translate(cls, error: RedisError) -> Exception:
+        if isinstance(error, OutOfMemoryError) or str(error).startswith("OOM"):
+            return StoreFull()
+        if cls._passes(error):
+            return StoreUnavailable(f"the job store did not answer: {error}")
+        return error
+
+    # Producers
+
+    def enqueue(self, channel: str, jobs: Sequence[NewJob], *, capacity: int | None = None) -> Call[list[Enqueued]]:
+        """Store ``jobs``, all or none; an empty list comes back when ``capacity`` (jobs waiting) would be exceeded."""
+        args = ("" if capacity is None else capacity, ms(self.limits.dedup), len(jobs))
+        return self._call("enqueue", channel, calls.parse_enqueued, *args, *(arg for job in jobs for arg in job.args()))
+
+    # Workers
+
+    def claim(
+        self, channel: str, worker: str, token: str, *, wanted: int, succeeded: Sequence[Lease] = (), keep: int = 0
+    ) -> Call[Claim]:
+        """End the attempts that ``succeeded`` and lease up to ``wanted`` jobs under ``token`` (new and random)."""
+        ends = (ms(self.limits.dedup), keep, len(succeeded), *(part for lease in succeeded for part in lease))
+        begin = (worker, token, ms(self.limits.lease), wanted)
+        return self._call(
+            "claim", channel, calls.parse_claim, *begin, "", *ends, repeat_args=(*begin, "1", *ends)
+        )
+
+    def retry(self, channel: str, retries: Sequence[Retry]) -> Call[list[tuple[Settled, int | None]]]:
+        """End attempts that are tried again later; with each result comes the due time in ms."""
+        args = [
+            arg
+            for (lease, delay, charged, error, limit) in retries
+            for arg in (*lease, delay, "failures" if charged else "snoozes", error, "" if limit is None else limit)
+        ]
+        return self._call("retry", channel, calls.parse_retried, len(retries), *args)
+
+    def release(self, channel: str, leases: Sequence[Lease]) -> Call[list[Settled]]:
+        """Give leased jobs back uncharged."""
+        return self._call(
+            "release", channel, calls.parse_settled, len(leases), *(part for lease in leases for part in lease)
+        )
+
+    def bury(self, channel: str, burials: Sequence[Burial]) -> Call[list[Settled]]:
+        """End attempts whose job becomes a dead letter."""
+        args = [
+            arg
+            for lease, reason, error, limit in burials
+            for arg in (*lease, reason, error, "" if limit is None else limit)
+        ]
+        return self._call("bury", channel, calls.parse_settled, len(burials), *args)
+
+    def discard(self, channel: str, lease: Lease, reason: str) -> Call[list[Settled]]:
+        """End an attempt whose job is cancelled."""
+        return self._call("discard", channel, calls.parse_settled, 1, *lease, reason)
+
+    def renew(self, channel: str, leases: Sequence[Lease]) -> Call[list[Renewed]]:
+        """Prolong leases."""
+        args = (part for lease in leases for part in lease)
+        return self._call("renew", channel, calls.parse_renewed, ms(self.limits.lease), len(leases), *args)
+
+    def sweep(self, channel: str, worker: str, *, keep: int = 0) -> Call[Swept]:
+        """Promote, rescue and purge a bounded number of jobs, and tell that ``worker`` lives."""
+        limits = self.limits
+        return self._call(
+            "sweep", channel, calls.parse_swept,
+            worker, ms(limits.sweep), limits.max_rescues, ms(limits.dead_keep), keep,
+        )  # fmt: skip
+
+    def leave(self, channel: str, worker: str) -> Call[int]:
+        """``worker`` no longer consumes ``channel``."""
+        return self._call("leave", channel, int, worker)
+
+    def emit(self, channel: str, lease: Lease, name: str, fields: Mapping[str, str | float]) -> Call[bool]:
+        """Put an event of a running attempt on its job's topic; False when the lease was lost."""
+        args = [arg for name_, value in fields.items() for arg in (name_, str(value))]
+        return self._call("emit", channel, lambda reply: reply == 1, *lease, name, len(fields), *args)
+
+    # People
+
+    def cancel(self, channel: str, job_id: str, reason: str) -> Call[State | None]:
+        return self._call("cancel", channel, calls.parse_state, job_id, reason)
+
+    def retry_now(self, channel: str, job_id: str) -> Call[State | None]:
+        return self._call("retry_now", channel, calls.parse_state, job_id)
+
+    def redrive(self, channel: str, job_id: str) -> Call[State | None]:
+        return self._call("redrive", channel, calls.parse_state, job_id)
+
+    def get(self, channel: str, job_id: str) -> Call[Job | None]:
+        return self._call("get", channel, calls.job_parser(channel, job_id), job_id)
+
+    def counts(self, channel: str) -> Call[Counts]:
+        return self._call("counts", channel, calls.parse_counts)
+
+    def workers(self, channel: str) -> Call[list[WorkerInfo]]:
+        """Workers heard of within three sweeps."""
+        return self._call("workers", channel, calls.parse_workers, ms(3 * self.limits.sweep))
+
+    def read_topic(self, channel: str, topic: str, after: Position | None, limit: int) -> Call[Slice]:
+        """Up to ``limit`` events of ``topic`` after a position (None: all that the log holds)."""
+        position: tuple[str | int, str | int] = ("", "") if after is None else (after.epoch, after.offset)
+        return self._call("topic", channel, parse_slice, topic, *position, limit)
+
+    def _call(
+        self,
+        name: str,
+        channel: str,
+        parse: Callable[[Any], T],
+        *args: calls.Arg,
+        repeat_args: tuple[calls.Arg, ...] | None = None,
+    ) -> Call[T]:
+        topics = (self.limits.topic_events, ms(self.limits.topic_ttl))
+        return Call(
+            script(name),
+            self.keys(channel).all,
+            (*topics, *args),
+            parse,
+            None if repeat_args is None else (*topics, *repeat_args),
+        )

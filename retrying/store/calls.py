@@ -1,0 +1,257 @@
+"""Requests to the store as values: what to send and how to read the reply. Running them is ``Store``'s business."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from ..job import Counts, Job, State, WorkerInfo
+from .scripts import Script
+
+T = TypeVar("T")
+Arg = str | bytes | int
+
+
+class Settled(IntEnum):
+    """What the store says to the end of an attempt."""
+
+    DONE = 1
+    REPEATED = 0
+    """This token had already ended its attempt: a repeated request."""
+    LOST = -1
+    """The lease was given to another worker: nothing was changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[T]):
+    """One run of a script. Safe to repeat: see each script's header."""
+
+    script: Script
+    keys: tuple[str, ...]
+    args: tuple[Arg, ...]
+    parse: Callable[[Any], T]
+    #: The arguments to use when the call is repeated after its reply was lost, if they differ.
+    repeat_args: tuple[Arg, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewJob:
+    """What ``enqueue`` stores; times in ms."""
+
+    id: str
+    payload: bytes
+    priority: int = 0
+    delay: int | None = None
+    run_at: int | None = None
+    expires: int | None = None
+    topic: str | None = None
+    policy: str | None = None
+
+    def args(self) -> tuple[Arg, ...]:
+        return (
+            self.id,
+            self.payload,
+            self.priority,
+            *("" if value is None else value for value in (self.delay, self.run_at, self.expires)),
+            self.topic or "",
+            self.policy or "",
+        )
+
+
+class Enqueued(NamedTuple):
+    """``new``: False when the id was known already; then the rest tells of the job that has it. Times in ms."""
+
+    new: bool
+    state: State
+    due: int | None
+    created: int | None
+    attempt: int
+
+
+class Claimed(NamedTuple):
+    """A job with its lease."""
+
+    id: str
+    payload: bytes
+    attempt: int
+    failures: int
+    rescues: int
+    releases: int
+    created: int
+    priority: int
+    policy: str
+    topic: str
+    worker_before: str
+
+
+class Claim(NamedTuple):
+    """``next_due``: ms from now until the next scheduled job is due, None when none is scheduled."""
+
+    next_due: int | None
+    settled: list[Settled]
+    jobs: list[Claimed]
+
+
+class Lease(NamedTuple):
+    """What a worker shows to end or prolong its attempt."""
+
+    job_id: str
+    token: str
+
+
+class Retry(NamedTuple):
+    """An attempt that is to be tried again. ``delay`` in ms; ``charged``: it counts against the policy."""
+
+    lease: Lease
+    delay: int
+    charged: bool
+    error: str
+    max_retries: int | None
+
+
+class Burial(NamedTuple):
+    """An attempt whose job becomes a dead letter."""
+
+    lease: Lease
+    reason: str
+    error: str
+    max_retries: int | None
+
+
+class Renewed(IntEnum):
+    """What the store says to a renewal."""
+
+    PROLONGED = 1
+    CANCELLING = 2
+    """Prolonged, and somebody asked the job to stop."""
+    LOST = -1
+
+
+class Rescue(NamedTuple):
+    """A job whose worker vanished; ``buried``: once too often."""
+
+    job_id: str
+    worker: str
+    rescues: int
+    buried: bool
+
+
+class Swept(NamedTuple):
+    promoted: int
+    purged: int
+    rescued: list[Rescue]
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A place in a topic's log: after the event ``offset`` of ``epoch``."""
+
+    epoch: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class TopicEvent:
+    """One event of a topic. ``at``: ms of the server's clock; ``data``: see the event's name."""
+
+    epoch: int
+    offset: int
+    at: int
+    job: str
+    name: str
+    data: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """A piece of a topic's log.
+
+    ``position``: the end of the log, (0, 0) when there is none. ``recovered`` False: events after the asked position
+    are gone (or never were); ``events`` then begins with the oldest there is.
+    """
+
+    events: list[TopicEvent]
+    position: Position
+    recovered: bool
+
+
+def text(value: bytes | str | int) -> str:
+    """What the server sent, as text; broken UTF-8 is replaced."""
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+
+
+def pairs(flat: Sequence[bytes]) -> dict[str, str]:
+    return {text(flat[i]): text(flat[i + 1]) for i in range(0, len(flat), 2)}
+
+
+def parse_enqueued(reply: list[Any]) -> list[Enqueued]:
+    return [
+        Enqueued(
+            new == 1, State(text(state)), int(due) if due else None, int(created) if created else None, int(attempt)
+        )
+        for new, state, due, created, attempt in reply
+    ]
+
+
+def parse_claim(reply: list[Any]) -> Claim:
+    now, next_due, settled, jobs = reply
+    return Claim(
+        max(0, int(next_due) - now) if next_due else None,
+        [Settled(status) for status in settled],
+        [
+            Claimed(
+                text(job[0]),
+                job[1],
+                *(int(number) for number in job[2:8]),
+                text(job[8]),
+                text(job[9]),
+                text(job[10]),
+            )
+            for job in jobs
+        ],
+    )
+
+
+def parse_retried(reply: list[Any]) -> list[tuple[Settled, int | None]]:
+    return [(Settled(status), int(due) if due else None) for status, due in reply]
+
+
+def parse_settled(reply: list[Any]) -> list[Settled]:
+    return [Settled(status) for status in reply]
+
+
+def parse_renewed(reply: list[Any]) -> list[Renewed]:
+    return [Renewed(status) for status in reply]
+
+
+def parse_swept(reply: list[Any]) -> Swept:
+    promoted, purged, rescued = reply
+    return Swept(
+        promoted, purged, [Rescue(text(job), text(worker), count, bool(buried)) for job, worker, count, buried in rescued]
+    )
+
+
+def parse_state(reply: bytes) -> State | None:
+    return State(text(reply)) if reply else None
+
+
+def parse_counts(reply: list[int]) -> Counts:
+    scheduled, ready, running, dead, finished, oldest = reply
+    return Counts(
+        scheduled=scheduled, ready=ready, running=running, dead=dead, finished=finished, oldest_seconds=oldest / 1000
+    )
+
+
+def parse_workers(reply: list[Any]) -> list[WorkerInfo]:
+    return [
+        WorkerInfo(id=text(reply[i]), seen_seconds_ago=int(reply[i + 1]) / 1000) for i in range(0, len(reply), 2)
+    ]
+
+
+def job_parser(channel: str, job_id: str) -> Callable[[list[bytes]], Job | None]:
+    def parse(reply: list[bytes]) -> Job | None:
+        return Job.from_fields(channel, job_id, pairs(reply)) if reply else None
+
+    return parse

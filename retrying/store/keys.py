@@ -1,0 +1,30 @@
+"""The key map of a channel; what each key holds is told at the top of ``lua/common.lua``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+#: In the order in which ``common.lua`` binds KEYS.
+NAMES = (
+    "job:", "ready", "scheduled", "leases", "dead", "finished", "succeeded", "workers", "meta", "bell", "topic:",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The keys of one channel, all of one hash tag, so of one slot of a cluster."""
+
+    all: tuple[str, ...]
+
+    @classmethod
+    def of(cls, prefix: str, channel: str) -> Keys:
+        """``prefix``: of the whole store, e.g. ``retrying:asgi``."""
+        return cls(tuple(f"{prefix}:{{{channel}}}:{name}" for name in NAMES))
+
+    @property
+    def bell(self) -> str:
+        return self.all[9]
+
+    def topic(self, name: str) -> str:
+        """The stream of a topic, and the pub/sub channel that tells of its news."""
+        return self.all[10] + name

@@ -1,0 +1,76 @@
+#!lua flags=allow-oom
+-- End attempts that succeeded, then lease ready jobs to a worker: the worker's one round trip per batch.
+--
+-- ARGV  3 worker id; 4 token: random, new for every claim, the proof of the leases it gives; 5 lease (ms); 6 jobs wanted;
+--       7 "1" when this claim is repeated because its reply was lost; 8 ms to keep tombstones; 9 successes to keep;
+--       10 number of successes; then for each its id and token
+-- Returns  {now, next due time or "", {for each success 1 done | 0 repeated | -1 lease lost},
+--           {for each job {id, payload, attempt, failures, rescues, releases, created, priority, policy, topic, worker before}}}
+-- A crash before it: the successes run again when their leases end. After it, reply lost: a repeat gets the same jobs.
+local worker, token, lease, wanted, repeated = take(), take(), number(), number(), take()
+local tombstone, keep, successes = take(), number(), number()
+
+local settled = {}
+for i = 1, successes do
+  local id, held = take(), take()
+  local status = fence(id, held)
+  if status == 1 then
+    local job = read(id, 'topic', 'attempt')
+    if keep > 0 then
+      unlease(id, held)
+      call('HSET', JOB .. id, 'state', 'succeeded', 'finished', now)
+      call('ZADD', SUCCEEDED, now, id)
+    else
+      call('ZREM', LEASES, id)
+      call('SET', JOB .. id, 'succeeded:' .. held, 'PX', tombstone)
+    end
+    emit(id, job[1], 'succeeded', 'attempt', job[2])
+  end
+  settled[i] = status
+end
+
+local jobs = {}
+local function add(id)
+  local job = read(id, 'payload', 'attempt', 'failures', 'rescues', 'releases', 'created', 'priority', 'policy', 'topic', 'worker')
+  jobs[#jobs + 1] = {
+    id, job[1], job[2], job[3] or '0', job[4] or '0', job[5] or '0', job[6], job[7] or '0', job[8] or '', job[9] or '', job[10] or '',
+  }
+end
+
+if repeated == '1' then
+  for _, id in ipairs(call('ZRANGE', LEASES, 0, -1)) do
+    if read(id, 'token')[1] == token then
+      add(id)
+    end
+  end
+  wanted = wanted - #jobs
+end
+
+local next_due = call('ZRANGE', SCHEDULED, 0, 0, 'WITHSCORES')[2]
+if next_due and tonumber(next_due) <= now then
+  promote(100 + wanted)
+  next_due = call('ZRANGE', SCHEDULED, 0, 0, 'WITHSCORES')[2]
+end
+
+if wanted > 0 and call('HEXISTS', META, 'paused') == 0 then
+  local popped = call('ZPOPMIN', READY, wanted)
+  for i = 1, #popped, 2 do
+    local id = popped[i]
+    local job = read(id, 'state', 'topic', 'expires', 'attempt')
+    if job[1] == 'ready' then -- anything else was evicted or tampered with: there is nothing to run
+      if job[3] and not job[4] and tonumber(job[3]) <= now then
+        finish(id, job[2], 'expired', 'expired before its first attempt')
+      else
+        local attempt = call('HINCRBY', JOB .. id, 'attempt', 1)
+        add(id)
+        call('HSET', JOB .. id, 'state', 'running', 'token', token, 'worker', worker, 'started', now)
+        call('ZADD', LEASES, now + lease, id)
+        emit(id, job[2], 'running', 'attempt', attempt, 'worker', worker)
+      end
+    end
+  end
+end
+if #jobs >= wanted and call('ZCARD', READY) > 0 then
+  ring() -- this worker took all it can (or heard a bell that it has no room for): the rest is for somebody else
+end
+return { now, next_due or '', settled, jobs }

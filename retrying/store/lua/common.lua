@@ -1,0 +1,112 @@
+-- What every script shares; the loader puts this between a script's shebang and its body.
+--
+-- The key map of a channel. All keys hold one hash tag, {channel}, so that a script is legal in Redis Cluster.
+--   JOB..id      hash    one job; after a success a string "succeeded:<token>" with a TTL (the tombstone)
+--   READY        zset    ids by priority, then order of arrival
+--   SCHEDULED    zset    ids by due time (ms)
+--   LEASES       zset    ids of running jobs by the end of their lease (ms)
+--   DEAD         zset    ids of dead letters by the time they died (ms)
+--   FINISHED     zset    ids of cancelled and expired jobs by the time they ended (ms)
+--   SUCCEEDED    zset    ids of succeeded jobs that KEEP_SUCCEEDED keeps, by the time they ended (ms)
+--   WORKERS      zset    worker ids by the time they were last heard of (ms)
+--   META         hash    seq (orders arrivals), paused, swept (ms of the last sweep), grace (ms until which none is reaped)
+--   BELL         list    at most one element: a hint for a blocking pop that READY holds something
+--   TOPIC..name  stream  log of a topic, ids <epoch>-<offset>, capped, with a TTL; its key is also the pub/sub channel
+--
+-- Times are the server's, in ms. ARGV[1] and ARGV[2] cap a topic: events kept, and ms kept after the last event.
+local JOB, READY, SCHEDULED, LEASES, DEAD, FINISHED = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local SUCCEEDED, WORKERS, META, BELL, TOPIC = KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11]
+local call = redis.call
+local clock = call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+
+local cursor = 2
+local function take() -- the next argument
+  cursor = cursor + 1
+  return ARGV[cursor]
+end
+local function number()
+  return tonumber(take())
+end
+
+-- Fields of a job; nils when there is none or only a tombstone (a string: HMGET fails on it).
+local function read(id, ...)
+  local values = redis.pcall('HMGET', JOB .. id, ...)
+  if values.err then
+    return {}
+  end
+  return values
+end
+
+local function ring()
+  if call('EXISTS', BELL) == 0 then
+    call('LPUSH', BELL, '1')
+  end
+end
+
+-- Append to the job's topic, if it has one, and tell who listens. The rest: field, value, ...
+local function emit(id, topic, name, ...)
+  if not topic or topic == '' then
+    return
+  end
+  local key = TOPIC .. topic
+  local last = call('XREVRANGE', key, '+', '-', 'COUNT', 1)[1]
+  local entry
+  if last then
+    entry = string.match(last[1], '^%d+') .. '-*'
+  else
+    entry = string.format('%.0f-1', now) -- a new log: its birth is its epoch
+  end
+  call('XADD', key, 'MAXLEN', '~', ARGV[1], entry, 'job', id, 'name', name, 'at', now, ...)
+  call('PEXPIRE', key, ARGV[2])
+  call('PUBLISH', key, name)
+end
+
+-- The fence: what holds the lease is the token, and only it may end the attempt.
+--   1 it holds; 0 this very token already ended its attempt (a replayed request); -1 the lease was given away.
+local function fence(id, token)
+  local held = redis.pcall('HMGET', JOB .. id, 'token', 'settled')
+  if held.err then
+    return call('GET', JOB .. id) == 'succeeded:' .. token and 0 or -1
+  elseif held[1] == token then
+    return 1
+  end
+  return held[2] == token and 0 or -1
+end
+
+-- Take the job out of its attempt. The caller sets the state and puts it where it belongs.
+local function unlease(id, token)
+  call('ZREM', LEASES, id)
+  call('HSET', JOB .. id, 'token', '', 'settled', token)
+end
+
+local function make_ready(id, topic, order)
+  call('HSET', JOB .. id, 'state', 'ready')
+  call('ZADD', READY, order, id)
+  emit(id, topic, 'ready')
+end
+
+local function bury(id, topic, attempt, reason, error)
+  call('HSET', JOB .. id, 'state', 'dead', 'finished', now, 'reason', reason)
+  call('ZADD', DEAD, now, id)
+  emit(id, topic, 'dead', 'attempt', attempt, 'reason', reason, 'error', error)
+end
+
+local function finish(id, topic, state, reason)
+  call('HSET', JOB .. id, 'state', state, 'finished', now, 'reason', reason)
+  call('ZADD', FINISHED, now, id)
+  emit(id, topic, state, 'reason', reason)
+end
+
+-- Move due jobs to READY, at most `limit`. Returns how many.
+local function promote(limit)
+  local due = call('ZRANGE', SCHEDULED, '-inf', now, 'BYSCORE', 'LIMIT', 0, limit)
+  for _, id in ipairs(due) do
+    call('ZREM', SCHEDULED, id)
+    local job = read(id, 'order', 'topic')
+    if job[1] then
+      make_ready(id, job[2], job[1])
+    end
+  end
+  return #due
+end

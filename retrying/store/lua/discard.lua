@@ -1,0 +1,18 @@
+#!lua flags=allow-oom
+-- End attempts whose job is to be forgotten: it is cancelled, with the reason.
+--
+-- ARGV  3 number of attempts; then for each id, token, reason
+-- Returns  for each 1 done | 0 repeated | -1 lease lost
+-- A crash before it: the lease ends and the attempt counts as rescued. After it, reply lost: a repeat changes nothing.
+local results = {}
+for i = 1, number() do
+  local id, token, reason = take(), take(), take()
+  local status = fence(id, token)
+  if status == 1 then
+    local topic = read(id, 'topic')[1]
+    unlease(id, token)
+    finish(id, topic, 'cancelled', reason)
+  end
+  results[i] = status
+end
+return results

@@ -1,0 +1,68 @@
+#!lua
+-- Store new jobs, all of them or (out of memory, over capacity) none.
+-- No allow-oom here: a full server refuses the script before its first write.
+--
+-- ARGV  3 capacity: most jobs waiting (ready + scheduled), "" without limit; 4 ms for which an ended job's id is still
+--       known; 5 number of jobs; then for each
+--       id, payload, priority, delay (ms) or "", time to run at (ms) or "", ms until it expires or "", topic or "", policy or ""
+-- Returns  {} when over capacity, else for each {1 new | 0 known, state, due or "", created, attempt}
+-- A crash before it: nothing. After it, reply lost: the same ids again change nothing.
+local capacity, remembered, count = take(), number(), number()
+if capacity ~= '' and call('ZCARD', READY) + call('ZCARD', SCHEDULED) + count > tonumber(capacity) then
+  return {}
+end
+local results, ready = {}, false
+for i = 1, count do
+  local id, payload, priority = take(), take(), number()
+  local delay, run_at, expires, topic, policy = take(), take(), take(), take(), take()
+  local known = redis.pcall('HMGET', JOB .. id, 'state', 'due', 'created', 'attempt', 'finished')
+  if (known[1] == 'cancelled' or known[1] == 'expired') and tonumber(known[5]) < now - remembered then
+    call('ZREM', FINISHED, id)
+    call('DEL', JOB .. id)
+    known = {}
+  end
+  if known.err then
+    results[i] = { 0, 'succeeded', '', '', '0' }
+  elseif known[1] then
+    results[i] = { 0, known[1], known[2] or '', known[3], known[4] or '0' }
+  else
+    local due = now
+    if delay ~= '' then
+      due = now + tonumber(delay)
+    elseif run_at ~= '' then
+      due = tonumber(run_at)
+    end
+    -- 100 - priority in the high bits and the order of arrival in the low 44: exact in a double.
+    local order = string.format('%.0f', (100 - priority) * 2 ^ 44 + call('HINCRBY', META, 'seq', 1))
+    local state = due > now and 'scheduled' or 'ready'
+    call('HSET', JOB .. id, 'v', 1, 'state', state, 'payload', payload, 'order', order, 'created', now)
+    if priority ~= 0 then
+      call('HSET', JOB .. id, 'priority', priority)
+    end
+    if expires ~= '' then
+      call('HSET', JOB .. id, 'expires', string.format('%.0f', now + tonumber(expires)))
+    end
+    if topic ~= '' then
+      call('HSET', JOB .. id, 'topic', topic)
+    end
+    if policy ~= '' then
+      call('HSET', JOB .. id, 'policy', policy)
+    end
+    if state == 'scheduled' then
+      due = string.format('%.0f', due)
+      call('HSET', JOB .. id, 'due', due)
+      call('ZADD', SCHEDULED, due, id)
+      emit(id, topic, 'scheduled', 'due', due)
+    else
+      due = ''
+      call('ZADD', READY, order, id)
+      emit(id, topic, 'ready')
+      ready = true
+    end
+    results[i] = { 1, state, due, now, '0' }
+  end
+end
+if ready then
+  ring()
+end
+return results

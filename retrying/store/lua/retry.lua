@@ -1,0 +1,32 @@
+#!lua flags=allow-oom
+-- End attempts that are to be tried again later: failures (charged) and snoozes (not charged).
+--
+-- ARGV  3 number of attempts; then for each id, token, delay (ms), "failures" | "snoozes", error text, max retries or ""
+-- Returns  for each {1 done | 0 repeated | -1 lease lost, due or ""}
+-- A crash before it: the lease ends and the attempt counts as rescued. After it, reply lost: a repeat changes nothing.
+local results = {}
+for i = 1, number() do
+  local id, token, delay, charge, error, max_retries = take(), take(), number(), take(), take(), take()
+  local status = fence(id, token)
+  local due = ''
+  if status == 1 then
+    local job = read(id, 'topic', 'attempt', 'cancel')
+    unlease(id, token)
+    local count = call('HINCRBY', JOB .. id, charge, 1)
+    call('HSET', JOB .. id, 'error', error, 'max_retries', max_retries)
+    if job[3] then
+      finish(id, job[1], 'cancelled', job[3])
+    else
+      due = string.format('%.0f', now + delay)
+      call('HSET', JOB .. id, 'state', 'scheduled', 'due', due)
+      call('ZADD', SCHEDULED, due, id)
+      if charge == 'failures' then
+        emit(id, job[1], 'retrying', 'attempt', job[2], 'failures', count, 'max_retries', max_retries, 'due', due, 'error', error)
+      else
+        emit(id, job[1], 'snoozed', 'attempt', job[2], 'due', due)
+      end
+    end
+  end
+  results[i] = { status, due }
+end
+return results

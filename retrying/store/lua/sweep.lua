@@ -1,0 +1,70 @@
+#!lua flags=allow-oom
+-- What time alone moves on, a bounded piece of it; every worker of the channel calls it, there is no leader.
+-- Also the worker's sign of life.
+--
+-- ARGV  3 worker id; 4 ms between sweeps; 5 rescues allowed; 6 ms to keep dead, cancelled and expired jobs; 7 successes to keep
+-- Returns  {number promoted, number purged, {for each job rescued or buried {id, worker that vanished, rescues, 1 if buried}}}
+-- A crash before or after it: the next sweep goes on.
+local worker, interval, max_rescues, keep_ms, keep_succeeded = take(), number(), number(), number(), number()
+local LIMIT = 200
+
+call('ZADD', WORKERS, now, worker)
+call('ZREMRANGEBYSCORE', WORKERS, '-inf', now - 86400000)
+
+local promoted = promote(LIMIT)
+if promoted > 0 then
+  ring()
+end
+
+-- When nothing swept for a while, the server itself may have stalled with the renewals of live workers waiting at its
+-- door: they get one interval to come in before anything is taken from them.
+local meta = call('HMGET', META, 'swept', 'grace')
+local grace = tonumber(meta[2] or 0)
+if meta[1] and now - tonumber(meta[1]) > 2 * interval then
+  grace = now + interval
+  call('HSET', META, 'grace', string.format('%.0f', grace))
+end
+call('HSET', META, 'swept', string.format('%.0f', now))
+
+local rescued = {}
+if now >= grace then
+  for _, id in ipairs(call('ZRANGE', LEASES, '-inf', now, 'BYSCORE', 'LIMIT', 0, LIMIT)) do
+    call('ZREM', LEASES, id)
+    local job = read(id, 'state', 'topic', 'attempt', 'worker', 'cancel', 'order')
+    if job[1] == 'running' then
+      call('HSET', JOB .. id, 'token', '')
+      local rescues = call('HINCRBY', JOB .. id, 'rescues', 1)
+      emit(id, job[2], 'rescued', 'attempt', job[3], 'worker', job[4], 'rescues', rescues)
+      local poison = rescues > max_rescues
+      if poison then
+        bury(id, job[2], job[3], 'poison: its worker vanished ' .. rescues .. ' times while running it', '')
+      elseif job[5] then
+        finish(id, job[2], 'cancelled', job[5])
+      else
+        make_ready(id, job[2], job[6])
+      end
+      rescued[#rescued + 1] = { id, job[4], rescues, poison and 1 or 0 }
+    end
+  end
+  if #rescued > 0 then
+    ring()
+  end
+end
+
+local purged = 0
+for _, key in ipairs({ DEAD, FINISHED }) do
+  for _, id in ipairs(call('ZRANGE', key, '-inf', now - keep_ms, 'BYSCORE', 'LIMIT', 0, LIMIT)) do
+    call('ZREM', key, id)
+    call('DEL', JOB .. id)
+    purged = purged + 1
+  end
+end
+local surplus = call('ZCARD', SUCCEEDED) - keep_succeeded
+if surplus > 0 then
+  local popped = call('ZPOPMIN', SUCCEEDED, math.min(surplus, LIMIT))
+  for i = 1, #popped, 2 do
+    call('DEL', JOB .. popped[i])
+    purged = purged + 1
+  end
+end
+return { promoted, purged, rescued }
