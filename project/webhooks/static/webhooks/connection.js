@@ -1,0 +1,67 @@
+// The socket and its state, which is always in sight: live, reconnecting in 4 s, caught up with 12 events.
+import { connect } from "../realtime/client.js";
+import { announce, byId, setData, setText } from "./dom.js";
+
+const CAUGHT_UP_MS = 10_000; // how long "caught up" stays before it is plainly "live"
+
+/** Events: "live", "down", "signed-out". */
+export class Connection extends EventTarget {
+  #socket = connect("/ws/deliveries/");
+  #status = { state: "connecting", retryIn: null, caughtUp: null };
+  #since = performance.now();
+
+  constructor() {
+    super();
+    this.#socket.onstatus = (status) => this.#changed(status);
+    setInterval(() => this.#show(), 250);
+  }
+
+  get live() {
+    return this.#status.state === "live";
+  }
+
+  /** Resolves with the server's answer; the client sends it again after a reconnect until there is one. */
+  command(name, args, options) {
+    return this.#socket.command(name, args, options);
+  }
+
+  subscribe(topic, handlers) {
+    return this.#socket.subscribe(topic, handlers);
+  }
+
+  #changed(status) {
+    const before = this.#status.state;
+    this.#status = status;
+    this.#since = performance.now();
+    this.#show();
+    if (status.state === "closed" && status.code === 4401) this.dispatchEvent(new Event("signed-out"));
+    if (status.state === before) return;
+    if (status.state === "live") this.dispatchEvent(new Event("live"));
+    else if (before === "live") this.dispatchEvent(new Event("down"));
+    if (before !== "connecting" || status.state !== "live") announce(`Connection: ${words(status, 0)}`);
+  }
+
+  #show() {
+    setData(byId("socket"), "state", this.#status.state);
+    setText(byId("socket-words"), words(this.#status, performance.now() - this.#since));
+  }
+}
+
+/** The state in words, `passed` ms after it was told. */
+function words({ state, retryIn, caughtUp, code, reason }, passed) {
+  switch (state) {
+    case "live":
+      if (caughtUp === null || caughtUp === undefined || passed > CAUGHT_UP_MS) return "live";
+      if (caughtUp === 0) return "live, nothing missed";
+      return `live, caught up with ${caughtUp} ${caughtUp === 1 ? "event" : "events"}`;
+    case "reconnecting": {
+      const left = retryIn ? Math.ceil((retryIn - passed) / 1000) : 0;
+      return left > 0 ? `reconnecting in ${left} s` : "reconnecting now";
+    }
+    case "closed":
+      if (code === 4401) return "signed out";
+      return `closed${reason ? `: ${reason}` : ""}; reload the page to go on`;
+    default:
+      return "connecting";
+  }
+}
