@@ -1,4 +1,4 @@
-"""Start a program that dies with its parent: `python tether.py PARENT_PID PROGRAM [ARGUMENT...]`.
+"""Start a program that doesn't outlive its parent: `python tether.py PARENT_PID SIGNAL PROGRAM [ARGUMENT...]`.
 
 A supervisor that is killed by SIGKILL can't stop its children, so on Linux the kernel does: the death signal is set
 here, in a process of its own that then becomes the program. (Popen's `preexec_fn` could set it too, but would run
@@ -16,14 +16,16 @@ _PR_SET_PDEATHSIG = 1
 
 
 def tethered(command: Sequence[str]) -> list[str]:
-    """The command line that runs `command` as a child that doesn't outlive this process."""
-    return [sys.executable, "-I", "-S", __file__, str(os.getpid()), *command]
+    """The command line that runs `command` as a child that dies with this process.
+
+    By SIGKILL: a part that hangs must go as well, and none of them loses acknowledged work by it.
+    """
+    return [sys.executable, "-I", "-S", __file__, str(os.getpid()), str(int(signal.SIGKILL)), *command]
 
 
-def main(parent: int, command: list[str]) -> None:
+def main(parent: int, death_signal: int, command: list[str]) -> None:
     if sys.platform == "linux":
-        # SIGKILL: a part that hangs must go as well, and none of them loses acknowledged work by it.
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, death_signal, 0, 0, 0)
         # The parent may have died before the signal was set: then nobody would ever send it.
         if os.getppid() != parent:
             sys.exit(1)
@@ -31,4 +33,4 @@ def main(parent: int, command: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2:])
+    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:])

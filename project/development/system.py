@@ -1,0 +1,188 @@
+"""The whole system on one machine: its parts (Valkey, web server, worker, sweep) and what configures them."""
+
+import asyncio
+import errno
+import http.client
+import json
+import socket
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from project.development import valkey
+from project.development.supervisor import Part, PartError, Supervisor
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+CHANNEL = "deliveries"
+LOOPBACK = "127.0.0.1,localhost,::1"
+ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - only when a person asks for it by HOST=
+SETTINGS = (
+    "ALLOWED_HOSTS",
+    "DATABASE_URL",
+    "DELIVERIES_BACKOFF_SECONDS",
+    "DELIVERIES_TIMEOUT_SECONDS",
+    "DJANGO_DEBUG",
+    "LEASE_SECONDS",
+    "REDIS_URL",
+    "SITE_ORIGIN",
+    "SWEEP_SECONDS",
+    "WEBHOOK_RECEIVER_ORIGIN",
+)
+"""The variables that the site's settings read (see there), and that a command in another terminal has to share."""
+
+PORTS_TO_TRY = 100
+
+
+class UsageError(Exception):
+    """What the person who started it has to change; the message is the one line to show."""
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket on `port`, or, where that is taken, on the next free one (0: any free one).
+
+    The supervisor keeps it and lends it to the web server, so nobody takes the port while that restarts, and a browser
+    that connects meanwhile waits instead of being refused.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    for candidate in range(port, min(port + PORTS_TO_TRY, 65536)) if port else (0,):
+        try:
+            return socket.create_server((host, candidate), family=family, backlog=128)
+        except PermissionError:
+            raise UsageError(f"PORT={port} is not allowed to this user; choose one above 1023, say PORT=8000") from None
+        except socket.gaierror as error:
+            raise UsageError(f"HOST={host} is no address of this machine ({error.strerror})") from None
+        except OSError as error:
+            if error.errno == errno.EADDRNOTAVAIL:
+                raise UsageError(f"HOST={host} is no address of this machine") from None
+    raise UsageError(f"the ports {port} to {port + PORTS_TO_TRY - 1} are all taken; choose another by PORT=")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """What a person can choose by HOST, PORT, VAR_DIR and REDIS_URL; the rest goes to the site as it is."""
+
+    host: str
+    port: int
+    """The wanted port; the next free one is taken. 0: any."""
+    var: Path
+    """Where everything is kept that outlives the system: the database, Valkey's files, the keys."""
+    redis_url: str
+    """Empty: a Valkey of our own."""
+    environment: Mapping[str, str]
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> "Config":
+        """Raises UsageError when a value can't be used."""
+        port = environment.get("PORT") or "8000"
+        if not port.isdecimal() or int(port) > 65535:
+            raise UsageError(f"PORT={port} is no port: expected a number from 0 to 65535, where 0 means any free one")
+        return cls(
+            host=environment.get("HOST") or "127.0.0.1",
+            port=int(port),
+            var=Path(environment.get("VAR_DIR") or CHECKOUT / "var").absolute(),
+            redis_url=environment.get("REDIS_URL", ""),
+            environment=environment,
+        )
+
+
+class System:
+    """The parts of one running site, and where they find each other.
+
+    Args:
+        listener: the web server's socket, see `listen`. It stays the caller's to close.
+    """
+
+    def __init__(self, config: Config, supervisor: Supervisor, listener: socket.socket) -> None:
+        self.config = config
+        self.supervisor = supervisor
+        self._listener = listener
+        host, self.port = listener.getsockname()[:2]
+        # A browser on this machine can't open the address that stands for all of them.
+        host = ANY_ADDRESS.get(host, host)
+        self.origin = f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+        self._host = host
+        self._valkey_port = 0 if config.redis_url else valkey.free_port()
+        self.redis_url = config.redis_url or f"redis://{valkey.HOST}:{self._valkey_port}/0"
+        self.environment = self._environment()
+
+    def part(self, name: str, *arguments: str, stop_seconds: float = 10.0, with_listener: bool = False) -> Part:
+        """A part that runs this Python with `arguments`."""
+        return Part(
+            name,
+            [sys.executable, *arguments],
+            self.environment,
+            stop_seconds=stop_seconds,
+            file_descriptors=[self._listener.fileno()] if with_listener else [],
+        )
+
+    def worker(self, name: str = "worker") -> Part:
+        # The time to finish what runs; what is left then goes back uncharged, and is run after the next start.
+        return self.part(name, "manage.py", "runworker", CHANNEL, "--shutdown-timeout", "10", stop_seconds=15.0)
+
+    async def start(self) -> None:
+        """Start all parts in order. The last one is the first to be stopped: the worker, with all it needs still there.
+
+        Raises:
+            PartError: Valkey did not start, or the database could not be prepared.
+        """
+        if not self.config.redis_url:
+            await self._start_valkey()
+        await self.part("setup", "-m", "project.development.prepare").run()
+        await self.supervisor.start(self.part("sweep", "manage.py", "sweep_deliveries", "--every", "10"))
+        await self.supervisor.start(
+            # -v 0: warnings and errors only. It runs `asgi:application`, as any server of a production site would.
+            self.part(
+                "web", "-m", "daphne", "-v", "0", "--fd", str(self._listener.fileno()), "asgi:application",
+                with_listener=True,
+            )
+        )  # fmt: skip
+        await self.supervisor.start(self.worker())
+
+    async def readiness(self) -> dict[str, object] | None:
+        """What `/readyz` answers, with `ready` added; None while the web server doesn't answer at all."""
+
+        def get() -> dict[str, object] | None:
+            # http.client asks no proxy, whatever the environment says.
+            connection = http.client.HTTPConnection(self._host, self.port, timeout=5)
+            try:
+                connection.request("GET", "/readyz")
+                response = connection.getresponse()
+                return {**json.loads(response.read()), "ready": response.status == 200}
+            except (OSError, http.client.HTTPException, ValueError):
+                return None
+            finally:
+                connection.close()
+
+        return await asyncio.to_thread(get)
+
+    def environment_file(self) -> str:
+        """The lines NAME=VALUE of `var/environment`: with them a command in another terminal finds this system."""
+        return "".join(f"{name}={self.environment[name]}\n" for name in SETTINGS if self.environment.get(name))
+
+    async def _start_valkey(self) -> None:
+        directory = self.config.var / "valkey"
+        directory.mkdir(parents=True, exist_ok=True)
+        part = Part("valkey", valkey.command(directory, self._valkey_port), self.environment)
+        await self.supervisor.start(part)
+        deadline = time.monotonic() + valkey.START_SECONDS
+        while part.pid == 0 or await asyncio.to_thread(valkey.answering, self._valkey_port) != part.pid:
+            if time.monotonic() > deadline or part.starts > 3:
+                raise PartError("Valkey did not start; what it said is above")
+            await asyncio.sleep(0.02)
+
+    def _environment(self) -> dict[str, str]:
+        given = self.config.environment
+        no_proxy = ",".join(filter(None, [given.get("NO_PROXY") or given.get("no_proxy"), LOOPBACK]))
+        return {
+            "DJANGO_DEBUG": "1",
+            "ALLOWED_HOSTS": "*" if self.config.host in ANY_ADDRESS else f"localhost,127.0.0.1,[::1],{self._host}",
+            **given,
+            "PYTHONUNBUFFERED": "1",
+            "REDIS_URL": self.redis_url,
+            "VAR_DIR": str(self.config.var),
+            "WEBHOOK_RECEIVER_ORIGIN": self.origin,
+            "NO_PROXY": no_proxy,
+            "no_proxy": no_proxy,
+        }
