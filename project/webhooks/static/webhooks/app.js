@@ -68,13 +68,13 @@ function failed(error) {
 function follow(topic) {
   if (following) return;
   following = true;
-  let first = true;
+  let asOf = 0;
   connection.subscribe(topic, {
     event: ({ job }) => deliveries.touch(job.split(".")[0]), // a job's id is the delivery's and its generation
-    snapshot: () => {},
-    subscribed: ({ recovered }) => {
-      if (first || !recovered) resync();
-      first = false;
+    subscribed: () => (asOf = performance.now()),
+    snapshot: (page) => { // instead of the events, when the log no longer holds all that was missed
+      deliveries.takeFirst(page, asOf);
+      if (detail.id) deliveries.touch(detail.id);
     },
   });
 }

@@ -4,7 +4,7 @@ import { announce, byId, setData, setText } from "./dom.js";
 
 const CAUGHT_UP_MS = 10_000; // how long "caught up" stays before it is plainly "live"
 
-/** Events: "live", "down", "signed-out". */
+/** Events: "live" after each connect, "signed-out". */
 export class Connection extends EventTarget {
   #socket = connect("/ws/deliveries/");
   #status = { state: "connecting", retryIn: null, caughtUp: null };
@@ -30,15 +30,14 @@ export class Connection extends EventTarget {
   }
 
   #changed(status) {
-    const before = this.#status.state;
+    const before = this.#status;
     this.#status = status;
-    this.#since = performance.now();
+    if (["state", "retryIn", "caughtUp"].some((name) => status[name] !== before[name])) this.#since = performance.now();
     this.#show();
-    if (status.state === "closed" && status.code === 4401) this.dispatchEvent(new Event("signed-out"));
-    if (status.state === before) return;
+    if (status.state === before.state) return;
     if (status.state === "live") this.dispatchEvent(new Event("live"));
-    else if (before === "live") this.dispatchEvent(new Event("down"));
-    if (before !== "connecting" || status.state !== "live") announce(`Connection: ${words(status, 0)}`);
+    if (status.state === "closed" && status.code === 4401) this.dispatchEvent(new Event("signed-out"));
+    if (before.state !== "connecting" || status.state !== "live") announce(`Connection: ${words(status, 0)}`);
   }
 
   #show() {
@@ -52,7 +51,7 @@ function words({ state, retryIn, caughtUp, code, reason }, passed) {
   switch (state) {
     case "live":
       if (caughtUp === null || caughtUp === undefined || passed > CAUGHT_UP_MS) return "live";
-      if (caughtUp === 0) return "live, nothing missed";
+      if (caughtUp === 0) return "live, up to date";
       return `live, caught up with ${caughtUp} ${caughtUp === 1 ? "event" : "events"}`;
     case "reconnecting": {
       const left = retryIn ? Math.ceil((retryIn - passed) / 1000) : 0;

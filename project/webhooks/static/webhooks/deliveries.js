@@ -42,10 +42,14 @@ export class Deliveries extends EventTarget {
     this.dispatchEvent(new CustomEvent("change", { detail: data.id }));
   }
 
-  /** Reads the newest page. The pages below it stay listed, unless a gap opened between it and them. */
+  /** Reads the newest page. */
   async readFirst() {
     const asOf = performance.now();
-    const page = await getDeliveries();
+    this.takeFirst(await getDeliveries(), asOf);
+  }
+
+  /** Takes the newest page. The pages below it stay listed, unless a gap opened between it and them. */
+  takeFirst(page, asOf) {
     const last = page.deliveries.at(-1);
     const joins = this.loaded && page.deliveries.some(({ id, created_at }) => this.#known.has(id) && created_at >= this.#horizon);
     if (!page.more) {

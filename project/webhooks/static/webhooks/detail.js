@@ -109,13 +109,16 @@ export class Detail {
     say(this.#parts.error, "");
     setText(this.#parts.said, this.#socket.live ? "" : "Waiting for the connection…");
     try {
-      const { delivery } = await this.#socket.command(name, { delivery: id });
+      const args = { delivery: id };
+      // The generation that was seen: asked for twice, or in two tabs, it is redelivered once.
+      if (name === "redeliver") args.generation = this.#deliveries.get(id).generation;
+      const { delivery } = await this.#socket.command(name, args);
       this.#deliveries.put(delivery, asOf);
       if (id === this.#id) setText(this.#parts.said, delivery.job?.cancel_requested ? "Asked to stop." : SAID[name]);
     } catch (error) {
       if (id !== this.#id) return;
       setText(this.#parts.said, "");
-      say(this.#parts.error, error.message);
+      say(this.#parts.error, error.fields?.delivery ?? error.message);
     }
     this.#deliveries.touch(id); // whatever was answered, the row is the truth
   }

@@ -3,7 +3,7 @@ import { killWorker } from "./api.js";
 import { fromTemplate, say, setData, setText } from "./dom.js";
 import { oneAtATime } from "./once.js";
 import { duration, exact, showTime } from "./time.js";
-import { cause, capital, rescue, stand, waits, waitsForRetry, why, workerName } from "./words.js";
+import { capital, rescue, stand, waits, waitsForRetry, why, workerName } from "./words.js";
 
 export class Timeline {
   #list;
@@ -41,15 +41,15 @@ export class Timeline {
 
     add("accepted", "moment-template", (entry) => fillAccepted(entry, delivery));
     const attempts = stand(delivery);
-    let generation = attempts[0]?.generation ?? delivery.generation;
+    let generation = 1;
+    const redelivered = (until) => {
+      while (generation < until) add(`again-${++generation}`, "moment-template", fillAgain);
+    };
     attempts.forEach((attempt, index) => {
-      if (attempt.generation !== generation) {
-        generation = attempt.generation;
-        add(`again-${generation}`, "moment-template", fillAgain);
-      }
+      redelivered(attempt.generation);
       add(`${attempt.generation}.${attempt.number}`, "attempt-template", (entry) => this.#fillAttempt(entry, delivery, attempts, index));
     });
-    if (delivery.generation > generation) add(`again-${delivery.generation}`, "moment-template", fillAgain);
+    redelivered(delivery.generation);
     if (delivery.state !== "pending" || delivery.job?.state !== "running") {
       add("end", "moment-template", (entry) => fillEnd(entry, delivery));
     }
@@ -150,5 +150,5 @@ function requestText(delivery, attempt) {
 
 function responseText(attempt) {
   if (attempt.status_code === null) return attempt.outcome === "running" ? "None yet." : `None: ${attempt.error || "the attempt ended before one came"}`;
-  return [cause({ ...attempt, retry_after: null }), ...headerLines(attempt.response_headers), "", attempt.response_excerpt].join("\n").trimEnd();
+  return [`HTTP ${attempt.status_code}`, ...headerLines(attempt.response_headers), "", attempt.response_excerpt].join("\n").trimEnd();
 }

@@ -1,14 +1,5 @@
 // What a delivery and its attempts say, in words. Pure functions of the JSON; no DOM here.
-import { clock, duration } from "./time.js";
-
-const STATUS_TEXT = {
-  200: "OK", 201: "Created", 202: "Accepted", 204: "No Content", 301: "Moved Permanently", 302: "Found",
-  303: "See Other", 307: "Temporary Redirect", 308: "Permanent Redirect", 400: "Bad Request", 401: "Unauthorized",
-  403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed", 408: "Request Timeout", 409: "Conflict", 410: "Gone",
-  413: "Content Too Large", 415: "Unsupported Media Type", 422: "Unprocessable Content", 425: "Too Early",
-  429: "Too Many Requests", 500: "Internal Server Error", 501: "Not Implemented", 502: "Bad Gateway",
-  503: "Service Unavailable", 504: "Gateway Timeout",
-};
+import { clock } from "./time.js";
 
 /** Where a delivery stands, from its row and its job: the word on its badge, and a name for its colour. */
 export function phase(delivery) {
@@ -67,12 +58,8 @@ export function rowWords(delivery) {
   }
 }
 
-/** "503 Service Unavailable, Retry-After 30 s" or the error's own words. */
-export function cause(attempt) {
-  if (attempt.status_code === null) return attempt.error || "no answer";
-  const status = `${attempt.status_code} ${STATUS_TEXT[attempt.status_code] ?? ""}`.trim();
-  return attempt.retry_after === null ? status : `${status}, Retry-After ${duration(attempt.retry_after * 1000)}`;
-}
+/** "503 Service Unavailable, Retry-After 30 s", or what went wrong before there was an answer. */
+export const cause = (attempt) => attempt.error || (attempt.status_code === null ? "no answer" : `answered ${attempt.status_code}`);
 
 /** The attempts with how each one really stands: a running one that the queue has given to nobody, or to a later one, is lost. */
 export function stand(delivery) {
@@ -90,12 +77,12 @@ export function why(delivery, attempts, index) {
   const attempt = attempts[index];
   switch (attempt.outcome) {
     case "running": return "Sent; waiting for the answer.";
-    case "delivered": return `${cause(attempt)}: delivered.`;
-    case "lost": return `Lost: worker ${workerName(attempt.worker)} vanished before the answer was recorded.`;
+    case "delivered": return `Answered ${attempt.status_code}: delivered.`;
+    case "lost": return `Lost: ${attempt.error || "its worker vanished"}.`;
     case "cancelled": return attempt.error ? `Stopped: ${sentence(attempt.error)}` : "Stopped: cancelled.";
-    case "blocked": return `${sentence(attempt.error || "blocked address")} Not tried again.`;
-    case "gave_up": return `${cause(attempt)}: not tried again.`;
-    case "failed": return `${cause(attempt)}: ${afterFailure(delivery, attempts, index)}`;
+    case "blocked":
+    case "gave_up": return `${sentence(cause(attempt))} Not tried again.`;
+    case "failed": return `${capital(cause(attempt))}: ${afterFailure(delivery, attempts, index)}`;
     default: return sentence(attempt.error || attempt.outcome);
   }
 }

@@ -1,0 +1,67 @@
+"""The page as a person uses it: what the tests click and read."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from playwright.sync_api import Locator, Page, expect
+
+URL_OF_A_DELIVERY = re.compile(r"/deliveries/([0-9a-f]{32})/$")
+FINISH_MS = 20_000
+
+
+class DeliveriesPage:
+    """The page of one signed-in person in one tab."""
+
+    def __init__(self, page: Page, origin: str) -> None:
+        self.page = page
+        self.origin = origin
+        self.url = page.get_by_label("Endpoint URL")
+        self.payload = page.get_by_label("JSON payload")
+        self.send_at = page.get_by_label("Send at")
+        self.deliver_button = page.get_by_role("button", name="Deliver", exact=True)
+        self.socket = page.locator("#socket")
+        self.rows = page.locator("#rows > li")
+        self.badge = page.locator("#detail-body .detail-head .badge")
+        self.headline = page.locator("#detail-body .headline")
+        self.timeline = page.locator("#detail-body .timeline > li")
+        self.attempts = page.locator("#detail-body .timeline > li.attempt")
+
+    def open(self, path: str = "/") -> None:
+        self.page.goto(self.origin + path)
+        expect(self.socket).to_have_attribute("data-state", "live")
+        expect(self.url).not_to_have_value("")  # the first status has filled in the example
+
+    def button(self, name: str) -> Locator:
+        return self.page.locator("#detail-body").get_by_role("button", name=name, exact=True)
+
+    def deliver(self, receiver: str = "/receivers/succeeds/") -> str:
+        """Send to one of the site's receivers; returns the delivery's id once it is open."""
+        self.url.fill(self.origin + receiver)
+        before = self.page.url
+        self.deliver_button.click()
+        expect(self.page).to_have_url(URL_OF_A_DELIVERY)
+        self.page.wait_for_function("before => location.href !== before", arg=before)
+        return self.opened_id
+
+    @property
+    def opened_id(self) -> str:
+        found = URL_OF_A_DELIVERY.search(self.page.url)
+        assert found, f"no delivery is open at {self.page.url}"
+        return found[1]
+
+    def row(self, delivery_id: str) -> Locator:
+        return self.rows.filter(has=self.page.locator(f'a[href="/deliveries/{delivery_id}/"]'))
+
+    def expect_state(self, word: str, milliseconds: float = FINISH_MS) -> None:
+        expect(self.badge).to_have_text(word, timeout=milliseconds)
+
+    def json(self, delivery_id: str) -> dict[str, Any]:
+        """The delivery as the site has it."""
+        answer: dict[str, Any] = self.page.request.get(f"{self.origin}/api/deliveries/{delivery_id}/").json()
+        return answer
+
+    def count(self) -> int:
+        """How many deliveries the site has for this person (at most a page of them)."""
+        return len(self.page.request.get(f"{self.origin}/api/deliveries/").json()["deliveries"])

@@ -1,0 +1,139 @@
+"""What becomes of a delivery, as its timeline tells it: retries and why, what a person can do about it, lost workers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.conftest import Complaints
+from tests.browser.pages import DeliveriesPage
+from tests.browser.running import LEASE_SECONDS, Site
+
+pytestmark = pytest.mark.browser
+
+RESCUED_MS = (LEASE_SECONDS + 10) * 1000
+
+
+def test_fails_twice_ends_delivered_with_three_attempts_on_the_timeline(page: DeliveriesPage) -> None:
+    delivery_id = page.deliver("/receivers/fails/2/")
+    page.expect_state("Delivered")
+    expect(page.attempts).to_have_count(3)
+    for index, retry in ((0, 1), (1, 2)):
+        why = re.compile(rf"^503 Service Unavailable: next attempt \d\d:\d\d:\d\d, retry {retry}")
+        expect(page.attempts.nth(index).locator(".why").first).to_have_text(why)
+    expect(page.attempts.nth(2).locator(".why").first).to_contain_text("delivered")
+    page.attempts.nth(0).get_by_text("Request and response").click()
+    expect(page.attempts.nth(0).locator("[data-part=request]")).to_contain_text(f"webhook-id: {delivery_id}")
+    expect(page.attempts.nth(0).locator("[data-part=response]")).to_contain_text("HTTP 503")
+    assert [attempt["outcome"] for attempt in page.json(delivery_id)["attempts"]] == ["failed", "failed", "delivered"]
+
+
+def test_retry_after_is_told_counted_down_and_skipped_by_retry_now(page: DeliveriesPage) -> None:
+    delivery_id = page.deliver("/receivers/busy/")
+    why = page.attempts.first.locator(".why").first
+    expect(why).to_have_text(re.compile(r"^429 Too Many Requests, Retry-After 5 s: next attempt \d\d:\d\d:\d\d, retry 1 of 8\.$"))
+    expect(page.headline).to_have_text(re.compile(r"^Retry 1 of 8: next attempt in [1-5] s$"))
+    expect(page.row(delivery_id)).to_contain_text(re.compile(r"retry 1 of 8, next attempt in [1-5] s"))
+    expect(page.button("Redeliver")).to_be_disabled()
+    due = datetime.fromisoformat(page.json(delivery_id)["job"]["due_at"])
+
+    page.button("Retry now").click()
+    page.expect_state("Delivered")
+    assert datetime.fromisoformat(page.json(delivery_id)["finished_at"]) < due
+    expect(page.button("Retry now")).to_be_disabled()
+
+
+def test_a_countdown_at_zero_says_what_it_waits_for(page: DeliveriesPage, site: Site) -> None:
+    site.stop_workers()
+    page.send_at.fill(_local(page, seconds=2))
+    page.deliver()
+    expect(page.headline).to_have_text(re.compile(r"^Accepted: starts in [1-3] s$"))
+    expect(page.headline).to_have_text(re.compile("due, waiting for a worker"))
+    expect(page.page.locator("#notice-worker")).to_have_text(
+        re.compile(r"No worker is consuming deliveries: start python manage\.py runworker deliveries"), timeout=25_000
+    )
+    site.start_worker()
+    page.expect_state("Delivered")
+    expect(page.page.locator("#notice-worker")).to_be_hidden(timeout=15_000)
+
+
+def test_a_scheduled_delivery_is_cancelled_and_redelivered_once(
+    new_page: Callable[..., DeliveriesPage], page: DeliveriesPage
+) -> None:
+    page.send_at.fill(_local(page, seconds=3600))
+    delivery_id = page.deliver()
+    page.expect_state("Scheduled")
+    expect(page.timeline.first).to_contain_text("To be sent at")
+    page.button("Cancel").click()
+    page.expect_state("Cancelled")
+
+    other_tab = new_page()
+    other_tab.open(f"/deliveries/{delivery_id}/")
+    other_tab.expect_state("Cancelled")
+    page.button("Redeliver").dblclick()
+    other_tab.button("Redeliver").click(force=True, no_wait_after=True)
+    for tab in (page, other_tab):
+        tab.expect_state("Delivered")
+        expect(tab.timeline.filter(has_text="Redelivered")).to_have_count(1)
+    delivery = page.json(delivery_id)
+    assert (delivery["generation"], len(delivery["attempts"])) == (2, 1)
+
+
+def test_cancelling_stops_an_attempt_under_way(page: DeliveriesPage) -> None:
+    page.deliver("/receivers/hangs/")
+    page.expect_state("Running")
+    expect(page.attempts.first).to_contain_text(re.compile(r"waiting for the answer\. for \d+ s"))
+    page.button("Cancel").click()
+    page.expect_state("Cancelled")
+    expect(page.attempts.first).to_contain_text("Stopped")
+
+
+def test_a_killed_worker_is_lost_and_another_one_rescues(page: DeliveriesPage, site: Site) -> None:
+    delivery_id = page.deliver("/receivers/hangs/")
+    page.expect_state("Running")
+    first = page.json(delivery_id)["attempts"][0]["worker"]
+    page.attempts.first.get_by_role("button", name="Kill this worker").click()
+    expect(page.attempts.first).to_contain_text("Worker killed")
+    site.ensure_one_worker()
+
+    rescued = page.attempts.first
+    expect(rescued).to_contain_text("Lost: ", timeout=RESCUED_MS)
+    expect(rescued).to_contain_text(re.compile(r"Rescued by worker \S+:\d+ as attempt 2"), timeout=RESCUED_MS)
+    expect(page.attempts).to_have_count(2)
+    second = page.json(delivery_id)["attempts"][1]["worker"]
+    assert first != second
+    expect(rescued).to_contain_text(":".join(second.split(":")[:2]))
+    page.button("Cancel").click()
+    page.expect_state("Cancelled")
+
+
+def test_the_page_reconnects_and_catches_up(page: DeliveriesPage, site: Site, complaints: Complaints) -> None:
+    complaints.allow(r"WebSocket connection to .* failed|Failed to load resource: net::ERR")
+    delivery_id = page.deliver("/receivers/busy/")
+    page.expect_state("Retrying")
+
+    def meanwhile() -> None:
+        expect(page.socket).to_have_text(re.compile(r"reconnecting (in \d+ s|now)"))
+        site.stop_workers()  # gives nothing back: its event is one of those to catch up with
+        site.start_worker()
+
+    site.restart_web(meanwhile=meanwhile)
+    expect(page.socket).to_have_text(re.compile("live, (caught up with [0-9]+ events?|up to date)"), timeout=30_000)
+    page.expect_state("Delivered")
+    assert page.json(delivery_id)["state"] == "delivered"
+
+
+def _local(page: DeliveriesPage, *, seconds: float) -> str:
+    """A time from now as the date and time field takes it, in the browser's zone."""
+    moment = datetime.now(UTC) + timedelta(seconds=seconds)
+    return str(
+        page.page.evaluate(
+            """iso => { const at = new Date(iso);
+                return new Date(at - at.getTimezoneOffset() * 60000).toISOString().slice(0, 19); }""",
+            moment.isoformat(),
+        )
+    )
