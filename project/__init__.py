@@ -1,0 +1,1 @@
+"""The runnable site: webhook deliveries on top of `realtime` and `retrying`."""

@@ -1,0 +1,9 @@
+"""Which consumer answers which websocket path, and which one consumes which background channel."""
+
+from django.urls import path
+
+from project.webhooks.consumers import DeliveriesConsumer, DeliveryWorker
+
+websockets = [path("ws/deliveries/", DeliveriesConsumer.as_asgi())]
+
+channels = {"deliveries": DeliveryWorker.as_asgi()}

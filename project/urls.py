@@ -1,0 +1,11 @@
+"""The site's URLs."""
+
+from django.urls import include, path
+
+from project import health
+
+urlpatterns = [
+    path("healthz", health.healthz),
+    path("readyz", health.readyz),
+    path("", include("project.webhooks.urls")),
+]

@@ -1,0 +1,97 @@
+"""What the tests of the webhooks app share: a receiver to deliver to, a user, deliveries."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+
+from project.webhooks import records
+from project.webhooks.clients import close_clients
+from project.webhooks.models import Delivery
+from project.webhooks.targets import Order
+
+
+@dataclass
+class Request:
+    line: str
+    headers: dict[str, str]
+    body: bytes
+
+
+@dataclass
+class Receiver:
+    """A real HTTP server on loopback. Each request gets the next of ``answers``, the last one again and again.
+
+    An answer is raw HTTP; "" hangs up without a word, None never answers.
+    """
+
+    origin: str
+    answers: list[bytes | None]
+    requests: list[Request] = field(default_factory=list)
+    connections: int = 0
+
+    def answer(self, status: str, headers: dict[str, str] | None = None, body: bytes = b"") -> None:
+        lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}"]
+        lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
+        self.answers = [("\r\n".join(lines) + "\r\n\r\n").encode("latin-1") + body]
+
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        found.connections += 1
+        try:
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+                headers = dict(line.lower().split(": ", 1) for line in head[1:-2])
+                cased = dict(line.split(": ", 1) for line in head[1:-2])
+                body = await reader.readexactly(int(headers.get("content-length", "0")))
+                found.requests.append(Request(head[0], {name.lower(): value for name, value in cased.items()}, body))
+                answer = found.answers.pop(0) if len(found.answers) > 1 else found.answers[0]
+                if answer is None:
+                    await reader.read()  # until the caller hangs up
+                    return
+                writer.write(answer)
+                await writer.drain()
+                if not answer or b"Content-Length" not in answer:
+                    return
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    found = Receiver(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", [OK])
+    yield found
+    await close_clients()
+    server.close()
+    await server.wait_closed()
+
+
+@pytest.fixture
+def let_through(settings: Any, receiver: Receiver) -> Receiver:
+    """The receiver, as the one origin that is let through while developing."""
+    settings.DEBUG = True
+    settings.WEBHOOK_RECEIVER_ORIGIN = receiver.origin
+    return receiver
+
+
+@pytest.fixture
+def user(db: None) -> User:
+    return User.objects.create_user("ann")
+
+
+@pytest.fixture
+def make_delivery(user: User) -> Callable[..., Delivery]:
+    def make(url: str = "https://example.com/hook", payload: str = "{}", owner: User = user) -> Delivery:
+        return records.create(owner.pk, Order(url=url, payload=payload, send_at=None), None)
+
+    return make
