@@ -32,6 +32,10 @@ class LeaseLost(RetryingError):
     """The attempt's lease was given to another worker; what this attempt still reports is refused."""
 
 
+class AttemptTimeout(RetryingError, TimeoutError):
+    """The attempt took longer than its policy's timeout."""
+
+
 # Raised by handlers, to say how their attempt ends.
 
 

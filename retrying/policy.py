@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .exceptions import Bury, InvalidPolicy, RetryLater
+from .exceptions import AttemptTimeout, Bury, InvalidPolicy, RetryLater
 
 if TYPE_CHECKING:
     from .job import Job
@@ -146,8 +146,9 @@ class RetryPolicy:
     max_retries: int | None = 5
     #: Exponential, Delays, or a callable ``(exception, job) -> seconds | timedelta | None`` (None = give up).
     backoff: Backoff = Exponential()
-    #: Only these are retried: exception class, tuple of classes, or predicate.
-    retry_on: ExceptionMatch = Exception
+    #: Only these (and timeouts) are retried: exception class, tuple of classes, or predicate. By default whatever a handler raises,
+    #: a stray SystemExit or CancelledError included: they are no reason to give a job up.
+    retry_on: ExceptionMatch = BaseException
     #: These are never retried; wins over ``retry_on``.
     give_up_on: ExceptionMatch = ()
     #: Seconds one attempt may take; None = without end.
@@ -187,7 +188,7 @@ class RetryPolicy:
             data["backoff"] = list(self.backoff.delays)
         else:
             raise InvalidPolicy("a job's own policy is stored as JSON: a callable backoff belongs on the handler")
-        if self.retry_on is not Exception or self.give_up_on != ():
+        if self.retry_on is not BaseException or self.give_up_on != ():
             raise InvalidPolicy("a job's own policy is stored as JSON: retry_on and give_up_on belong on the handler")
         return json.dumps(data)
 
@@ -224,7 +225,7 @@ def decide(policy: RetryPolicy, error: BaseException, job: Job, rng: random.Rand
     if not isinstance(error, RetryLater):
         if _matches(policy.give_up_on, error):
             return GiveUp(f"{type(error).__name__} is never retried (give_up_on)")
-        if not _matches(policy.retry_on, error):
+        if not isinstance(error, AttemptTimeout) and not _matches(policy.retry_on, error):
             return GiveUp(f"{type(error).__name__} is not among the exceptions to retry (retry_on)")
     if policy.max_retries is not None and job.failures >= policy.max_retries:
         return GiveUp("no attempts left" if policy.max_retries else "failed, and its policy has no retries")
@@ -244,7 +245,7 @@ def retry(
     *,
     max_retries: int | None = 5,
     backoff: object = Exponential(),
-    retry_on: ExceptionMatch = Exception,
+    retry_on: ExceptionMatch = BaseException,
     give_up_on: ExceptionMatch = (),
     timeout: Seconds | None = 600.0,
 ) -> Callable[[Handler], Handler]:

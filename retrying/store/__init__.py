@@ -146,13 +146,30 @@ class Store:
     # Workers
 
     def claim(
-        self, channel: str, worker: str, token: str, *, wanted: int, succeeded: Sequence[Lease] = (), keep: int = 0
+        self,
+        channel: str,
+        worker: str,
+        token: str,
+        *,
+        wanted: int,
+        succeeded: Sequence[Lease] = (),
+        keep: int = 0,
+        repeated: bool = False,
     ) -> Call[Claim]:
-        """End the attempts that ``succeeded`` and lease up to ``wanted`` jobs under ``token`` (new and random)."""
+        """End the attempts that ``succeeded`` and lease up to ``wanted`` jobs under ``token`` (new and random).
+
+        ``repeated``: this very claim was sent before and its reply may have been lost.
+        """
         ends = (ms(self.limits.dedup), keep, len(succeeded), *(part for lease in succeeded for part in lease))
         begin = (worker, token, ms(self.limits.lease), wanted)
         return self._call(
-            "claim", channel, calls.parse_claim, *begin, "", *ends, repeat_args=(*begin, "1", *ends)
+            "claim",
+            channel,
+            calls.parse_claim,
+            *begin,
+            "1" if repeated else "",
+            *ends,
+            repeat_args=(*begin, "1", *ends),
         )
 
     def retry(self, channel: str, retries: Sequence[Retry]) -> Call[list[tuple[Settled, int | None]]]:

@@ -40,6 +40,7 @@ end
 if repeated == '1' then
   for _, id in ipairs(call('ZRANGE', LEASES, 0, -1)) do
     if read(id, 'token')[1] == token then
+      call('ZADD', LEASES, now + lease, id)
       add(id)
     end
   end

@@ -1,0 +1,148 @@
+"""One attempt: a job leased to this worker, and how it ends."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from .exceptions import Discard, Snooze
+from .job import Job, State
+from .policy import Exponential, GiveUp, RetryPolicy, decide, seconds
+from .store.calls import Claimed, Lease
+
+if TYPE_CHECKING:
+    from .slot import Slot
+
+logger = logging.getLogger("retrying.worker")
+
+#: Longest error text that is stored, in characters.
+MAX_ERROR = 4096
+#: Random numbers for jitter; no secret depends on them.
+_rng = random.Random()
+
+
+class End(StrEnum):
+    """How an attempt ends."""
+
+    SUCCESS = "success"
+    RETRY = "retry"
+    SNOOZE = "snooze"
+    BURIAL = "burial"
+    DISCARD = "discard"
+    RELEASE = "release"
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How an attempt ends; ``delay`` in seconds for retries and snoozes."""
+
+    end: End
+    delay: float = 0.0
+    reason: str = ""
+    error: str = ""
+
+
+class Attempt:
+    """A job in the hands of this worker."""
+
+    __slots__ = (
+        "cancellable", "channel", "ended", "failures", "job", "lease", "lease_until", "message_type", "number", "policy",
+        "settled", "slot", "started", "stop_reason", "timeout_at", "told", "worker",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        channel: str,
+        claimed: Claimed,
+        token: str,
+        *,
+        message_type: str,
+        policy: RetryPolicy,
+        cancellable: bool,
+        worker: str,
+        lease_until: float,
+    ) -> None:
+        """``lease_until``: by this process' monotonic clock, counted from before the claim was sent."""
+        self.channel = channel
+        self.lease = Lease(claimed.id, token)
+        self.number = claimed.attempt
+        self.failures = claimed.failures
+        self.job = claimed
+        self.message_type = message_type
+        #: Where its handler runs; None when it never got that far.
+        self.slot: Slot | None = None
+        self.policy = policy
+        self.cancellable = cancellable
+        self.worker = worker
+        self.started = time.monotonic()
+        self.lease_until = lease_until
+        self.timeout_at = None if policy.timeout is None else self.started + policy.timeout
+        #: Why the handler should stop; "" while it should not.
+        self.stop_reason = ""
+        #: How it ends is decided: what its handler does from here on is ignored.
+        self.settled = False
+        #: The handler is no longer running.
+        self.ended = False
+        #: The store knows of the end (or has given the lease away).
+        self.told = False
+
+    def seconds_left(self) -> float | None:
+        """Until the timeout; None without one."""
+        return None if self.timeout_at is None else self.timeout_at - time.monotonic()
+
+    def view(self) -> Job:
+        """The job as backoff functions get it."""
+        return Job(
+            id=self.lease.job_id,
+            channel=self.channel,
+            state=State.RUNNING,
+            attempt=self.number,
+            failures=self.failures,
+            rescues=self.job.rescues,
+            releases=self.job.releases,
+            max_retries=self.policy.max_retries,
+            priority=self.job.priority,
+            worker=self.worker,
+            topic=self.job.topic or None,
+        )
+
+    def __str__(self) -> str:
+        return f"job={self.lease.job_id} channel={self.channel} attempt={self.number}"
+
+
+def ending_of(attempt: Attempt, error: BaseException | None) -> Ending:
+    """How ``attempt`` ends, given what its handler raised (None: it returned). Never raises."""
+    if error is None:
+        return Ending(End.SUCCESS)
+    if attempt.stop_reason.startswith("cancel"):
+        return Ending(End.DISCARD, reason=attempt.stop_reason, error=error_text(error))
+    try:
+        if isinstance(error, Discard):
+            return Ending(End.DISCARD, reason=error.reason)
+        if isinstance(error, Snooze):
+            return Ending(End.SNOOZE, delay=seconds(error.delay, name="Snooze.delay"))
+        decision = decide(attempt.policy, error, attempt.view(), _rng)
+    except Exception:  # a backoff function or predicate that raises, a retry_after that is no number
+        logger.exception("the retry policy failed, the default backoff applies %s", attempt)
+        limit = attempt.policy.max_retries
+        if limit is not None and attempt.failures >= limit:
+            return Ending(End.BURIAL, reason="no attempts left", error=error_text(error))
+        return Ending(End.RETRY, Exponential().jittered(attempt.failures + 1, _rng), error=error_text(error))
+    if isinstance(decision, GiveUp):
+        return Ending(End.BURIAL, reason=decision.reason, error=error_text(error))
+    return Ending(End.RETRY, decision.delay, error=error_text(error))
+
+
+def error_text(error: BaseException) -> str:
+    """``Class: message``, cut with a marker when longer than MAX_ERROR characters."""
+    try:
+        text = f"{type(error).__qualname__}: {error}"
+    except Exception:
+        text = f"{type(error).__qualname__} (its message can't be printed)"
+    if len(text) > MAX_ERROR:
+        text = f"{text[:MAX_ERROR]}... [{len(text) - MAX_ERROR} more characters cut]"
+    return text

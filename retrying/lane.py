@@ -1,0 +1,431 @@
+"""One channel in one worker: claims jobs for free slots and settles finished ones, both in one round trip."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any
+
+from redis.exceptions import RedisError
+
+from . import reconnect
+from .attempt import Attempt, End, Ending, ending_of
+from .exceptions import AttemptTimeout, RetryingError, StoreUnavailable
+from .message import new_id
+from .slot import Slot
+from .store.calls import Burial, Call, Claim, Claimed, Renewed, Retry, Settled
+
+if TYPE_CHECKING:
+    from .conf import ChannelSettings, Settings
+    from .layers import RetryingChannelLayer
+    from .routes import Route
+
+logger = logging.getLogger("retrying.worker")
+
+#: Most jobs that one claim asks for, and most successes that it reports: bounds one script's time on the server.
+MAX_BATCH = 200
+#: Seconds that cancelled handlers get to end at shutdown, and that a last word to the store may take.
+CANCEL_SECONDS = 1.0
+TELL_SECONDS = 5.0
+#: Share of the lease before whose end an attempt that could not be renewed is stopped.
+FENCE_MARGIN = 0.1
+
+
+class Lane:
+    """Feeds ``concurrency`` slots with the jobs of one channel."""
+
+    def __init__(
+        self,
+        route: Route,
+        layer: RetryingChannelLayer,
+        worker_id: str,
+        *,
+        settings: Settings,
+        channel_settings: ChannelSettings,
+        concurrency: int,
+        on_failure: Callable[[], object],
+    ) -> None:
+        """``on_failure``: called when a part of the lane failed for good."""
+        self.route = route
+        self.channel = route.channel
+        self.layer = layer
+        self.store = layer.store
+        self.worker_id = worker_id
+        self.settings = settings
+        self.keep_succeeded = channel_settings.keep_succeeded
+        #: No more jobs are taken.
+        self.stopping = False
+        #: Jobs in hand, by id: handlers that run, and ends that the store doesn't know yet.
+        self.attempts: dict[str, Attempt] = {}
+        self.slots = [Slot(self) for _ in range(concurrency)]
+        self._wanting: dict[Slot, None] = {}
+        self._succeeded: list[Attempt] = []
+        self._wake = asyncio.Event()
+        #: There may be ready jobs: the last claim took all it asked for, or something rang.
+        self._look = True
+        #: The doorbell was taken: it must be answered or passed on.
+        self._rang = False
+        #: Slots wait, and the last look found nothing.
+        self._hungry = asyncio.Event()
+        self._due_timer: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._down = False
+        #: No job is in hand.
+        self._empty = asyncio.Event()
+        self._on_failure = on_failure
+
+    def start(self) -> None:
+        for work in (self._feed(), self._listen(), self._sweep(), *(slot.run() for slot in self.slots)):
+            self._spawn(work)
+
+    async def drain(self, timeout: float, hurry: asyncio.Event) -> None:
+        """Take no more jobs, and let running ones end: at most ``timeout`` seconds, or until ``hurry``.
+        What is left then is cancelled and given back uncharged."""
+        self.stopping = True
+        if self.attempts:
+            waits = [asyncio.create_task(event.wait()) for event in (self._empty, hurry)]
+            self._empty.clear()
+            await asyncio.wait(waits, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+            for wait in waits:
+                wait.cancel()
+        left = [attempt for attempt in self.attempts.values() if not attempt.settled]
+        for attempt in left:
+            attempt.settled = True
+            self._interrupt(attempt, "the worker stops")
+        if left:
+            cancelled = asyncio.create_task(self._empty.wait())
+            await asyncio.wait([cancelled], timeout=CANCEL_SECONDS)
+            cancelled.cancel()
+            logger.warning("released at shutdown: %d running jobs of channel %s", len(left), self.channel)
+            await self._tell(self.store.release(self.channel, [attempt.lease for attempt in left]))
+        if ends := list(self._succeeded):
+            leases = [attempt.lease for attempt in ends]
+            await self._tell(
+                self.store.claim(
+                    self.channel, self.worker_id, new_id(), wanted=0, succeeded=leases, keep=self.keep_succeeded
+                )
+            )
+        await self._tell(self.store.leave(self.channel, self.worker_id))
+
+    async def stop(self) -> None:
+        """End every task; jobs that are still in hand come back when their leases end."""
+        self.stopping = True
+        for task in list(self._tasks):
+            task.cancel()
+        for slot in self.slots:
+            slot.end()
+        if self._due_timer is not None:
+            self._due_timer.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    # What slots say
+
+    def want(self, slot: Slot) -> None:
+        """``slot`` waits for a job."""
+        if not self.stopping:
+            self._wanting[slot] = None
+            self._wake.set()
+
+    def forget(self, slot: Slot) -> None:
+        self._wanting.pop(slot, None)
+
+    def handler_ended(self, attempt: Attempt, error: BaseException | None) -> None:
+        """The handler of ``attempt`` returned, or raised ``error``."""
+        attempt.ended = True
+        if attempt.settled:
+            self._drop(attempt)
+            return
+        ending = ending_of(attempt, error)
+        if ending.end is End.RETRY and self.route.lacks(attempt.message_type):
+            ending = Ending(End.BURIAL, reason=f"no handler for type {attempt.message_type!r}", error=ending.error)
+        if ending.end in (End.RETRY, End.BURIAL) and error is not None:
+            logger.debug("attempt failed %s", attempt, exc_info=error)
+        self._settle(attempt, ending)
+
+    def release(self, attempt: Attempt) -> None:
+        """Give ``attempt`` back uncharged: its handler never began."""
+        attempt.ended = True
+        if not attempt.settled:
+            self._settle(attempt, Ending(End.RELEASE))
+
+    # What time and the renewal say
+
+    def tick(self) -> None:
+        """Look for attempts past their timeout, and for leases that could not be renewed in time."""
+        now = time.monotonic()
+        margin = self.settings.LEASE_SECONDS * FENCE_MARGIN
+        for attempt in list(self.attempts.values()):
+            if attempt.settled:
+                continue
+            if now >= attempt.lease_until - margin:
+                self.lose(attempt, "it could not be renewed in time")
+            elif attempt.timeout_at is not None and now >= attempt.timeout_at and not attempt.stop_reason:
+                limit = f"the attempt took longer than its timeout of {attempt.policy.timeout} s"
+                self._stop_handler(attempt, "timeout", AttemptTimeout(limit))
+
+    def renewed(self, attempt: Attempt, answer: Renewed) -> None:
+        if answer is Renewed.LOST:
+            self.lose(attempt, "it was given to another worker")
+        elif answer is Renewed.CANCELLING and not attempt.stop_reason:
+            self._stop_handler(attempt, "cancelled on request", asyncio.CancelledError())
+
+    def lose(self, attempt: Attempt, why: str) -> None:
+        """The lease of ``attempt`` is no longer ours: its handler is told, and nothing that it reports counts."""
+        if attempt.settled:
+            return
+        attempt.settled = attempt.told = True
+        logger.warning("lease lost: %s %s", why, attempt)
+        self._interrupt(attempt, "lease lost")
+        self._drop(attempt)
+
+    def _stop_handler(self, attempt: Attempt, reason: str, error: BaseException) -> None:
+        if attempt.cancellable:
+            # Settled before its cancellation: a handler that swallows it must not turn this into a success.
+            attempt.stop_reason = reason
+            self._settle(attempt, ending_of(attempt, error))
+        self._interrupt(attempt, reason)
+
+    @staticmethod
+    def _interrupt(attempt: Attempt, reason: str) -> None:
+        attempt.stop_reason = reason
+        if attempt.slot is not None:
+            attempt.slot.cancel(attempt)
+
+    # Claiming
+
+    async def _feed(self) -> None:
+        while True:
+            wanted = 0 if self.stopping else min(len(self._wanting), MAX_BATCH)
+            batch = self._succeeded[:MAX_BATCH]
+            if not (batch or self._rang or (wanted and self._look)):
+                if wanted:
+                    self._hungry.set()
+                await self._wake.wait()
+                self._wake.clear()
+                continue
+            self._rang = False
+            self._hungry.clear()
+            token, sent, claim = await self._claim(wanted, batch)
+            del self._succeeded[: len(batch)]
+            for attempt, answer in zip(batch, claim.settled, strict=True):
+                self._told(attempt, answer, Ending(End.SUCCESS))
+            if wanted:
+                self._look = len(claim.jobs) >= wanted
+            self._watch_due(claim.next_due)
+            for job in claim.jobs:
+                self._begin(job, token, sent)
+
+    async def _claim(self, wanted: int, batch: list[Attempt]) -> tuple[str, float, Claim]:
+        token = new_id()
+        leases = [attempt.lease for attempt in batch]
+        failures = 0
+        while True:
+            sent = time.monotonic()
+            call = self.store.claim(
+                self.channel, self.worker_id, token,
+                wanted=wanted, succeeded=leases, keep=self.keep_succeeded, repeated=failures > 0,
+            )  # fmt: skip
+            try:
+                claim = await self.store.arun(call)
+            except (RetryingError, RedisError) as error:
+                self._report_down(error)
+                await asyncio.sleep(reconnect.delay(failures))
+                failures += 1
+                continue
+            if self._down:
+                self._down = False
+                logger.warning("the job store answers again channel=%s", self.channel)
+            return token, sent, claim
+
+    def _begin(self, job: Claimed, token: str, sent: float) -> None:
+        lease_until = sent + self.settings.LEASE_SECONDS
+        problem = ""
+        message: dict[str, Any] = {}
+        try:
+            message = self.layer.decode(job.payload)
+        except ValueError as error:
+            problem = f"its message can't be decoded: {error}"
+        message_type = message.get("type")
+        if not problem and (not isinstance(message_type, str) or not message_type):
+            problem = "its message has no type"
+        handler = self.route.handler(message_type if isinstance(message_type, str) else "")
+        policy = handler.policy
+        if job.policy:
+            try:
+                policy = policy.merged_json(job.policy)
+            except (ValueError, TypeError) as error:
+                problem = problem or f"its policy can't be read: {error}"
+        attempt = Attempt(
+            self.channel, job, token, message_type=str(message_type),
+            policy=policy, cancellable=handler.cancellable, worker=self.worker_id, lease_until=lease_until,
+        )  # fmt: skip
+        if job.id in self.attempts:
+            # An earlier attempt lost its lease, and its handler is a thread that can't be cancelled: no job runs
+            # twice at once in one process.
+            self._settle(attempt, Ending(End.SNOOZE, delay=1.0))
+            return
+        self.attempts[job.id] = attempt
+        if problem:
+            attempt.ended = True
+            self._settle(attempt, Ending(End.BURIAL, reason=problem, error=problem))
+            return
+        slot = next((slot for slot in self._wanting if slot.wants), None)
+        if slot is None:
+            self.release(attempt)  # the instance that asked for it ended meanwhile
+            return
+        del self._wanting[slot]
+        attempt.slot = slot
+        logger.debug("started %s", attempt)
+        slot.deliver(attempt, message)
+
+    async def _listen(self) -> None:
+        """Wait for the doorbell while slots are hungry; the poll is the floor when a ring is lost."""
+        bell = self.store.keys(self.channel).bell
+        failures = 0
+        while True:
+            await self._hungry.wait()
+            try:
+                rung = await self.store.connections.async_().blpop([bell], timeout=self.settings.POLL_SECONDS)
+            except (RedisError, OSError):
+                await asyncio.sleep(reconnect.delay(failures))
+                failures += 1
+                rung = None
+            else:
+                failures = 0
+            self._rang = self._rang or rung is not None
+            self._hungry.clear()
+            self._look = True
+            self._wake.set()
+
+    def _watch_due(self, next_due: int | None) -> None:
+        if self._due_timer is not None:
+            self._due_timer.cancel()
+            self._due_timer = None
+        if next_due is not None and not self.stopping:
+            self._due_timer = asyncio.get_running_loop().call_later(next_due / 1000 + 0.001, self._due)
+
+    def _due(self) -> None:
+        self._look = True
+        self._wake.set()
+
+    # Settling
+
+    def _settle(self, attempt: Attempt, ending: Ending) -> None:
+        attempt.settled = True
+        if ending.end is End.SUCCESS:
+            self._succeeded.append(attempt)
+            self._wake.set()
+        else:
+            self._spawn(self._settle_now(attempt, ending))
+
+    async def _settle_now(self, attempt: Attempt, ending: Ending) -> None:
+        lease, limit = attempt.lease, attempt.policy.max_retries
+        call: Call[list[Any]]
+        match ending.end:
+            case End.RETRY | End.SNOOZE:
+                charged = ending.end is End.RETRY
+                delay = round(ending.delay * 1000)
+                call = self.store.retry(self.channel, [Retry(lease, delay, charged, ending.error, limit)])
+            case End.BURIAL:
+                call = self.store.bury(self.channel, [Burial(lease, ending.reason, ending.error, limit)])
+            case End.DISCARD:
+                call = self.store.discard(self.channel, lease, ending.reason)
+            case _:
+                call = self.store.release(self.channel, [lease])
+        failures = 0
+        while True:
+            try:
+                (answer,) = await self.store.arun(call)
+            except StoreUnavailable as error:
+                self._report_down(error)
+                await asyncio.sleep(reconnect.delay(failures))
+                failures += 1
+            else:
+                self._told(attempt, answer[0] if isinstance(answer, tuple) else answer, ending)
+                return
+
+    def _told(self, attempt: Attempt, answer: Settled, ending: Ending) -> None:
+        """The store answered to the end of ``attempt``."""
+        attempt.told = True
+        self._drop(attempt)
+        took = time.monotonic() - attempt.started
+        if answer is Settled.LOST:
+            logger.warning("refused: the lease had been given away end=%s %s", ending.end, attempt)
+        elif ending.end is End.SUCCESS:
+            if logger.isEnabledFor(logging.DEBUG):
+                logger.debug("succeeded %s seconds=%.3f", attempt, took)
+        elif ending.end is End.RETRY:
+            failed = f"{attempt.failures + 1} of {attempt.policy.max_retries}"
+            logger.info("retrying %s retry=%s delay=%.1f error=%r", attempt, failed, ending.delay, ending.error[:300])
+        elif ending.end is End.SNOOZE:
+            logger.info("snoozed %s delay=%.1f", attempt, ending.delay)
+        elif ending.end is End.BURIAL:
+            logger.error("dead %s reason=%r error=%r", attempt, ending.reason, ending.error[:300])
+        elif ending.end is End.DISCARD:
+            logger.info("cancelled %s reason=%r", attempt, ending.reason)
+        else:
+            logger.info("released %s", attempt)
+
+    def _drop(self, attempt: Attempt) -> None:
+        """Forget ``attempt`` once its handler has ended and the store knows."""
+        if attempt.ended and attempt.told:
+            if self.attempts.get(attempt.lease.job_id) is attempt:
+                del self.attempts[attempt.lease.job_id]
+            if not self.attempts:
+                self._empty.set()
+
+    # Sweeping
+
+    async def _sweep(self) -> None:
+        """Promote, rescue, purge: every worker does, there is no leader. Also the sign of life of this one."""
+        failures = 0
+        while True:
+            try:
+                await self.layer.adopt(self.channel)
+                swept = await self.store.arun(
+                    self.store.sweep(self.channel, self.worker_id, keep=self.keep_succeeded)
+                )
+            except (RetryingError, RedisError, OSError) as error:
+                self._report_down(error)
+                await asyncio.sleep(reconnect.delay(failures))
+                failures += 1
+                continue
+            failures = 0
+            for rescue in swept.rescued:
+                logger.warning(
+                    "%s job=%s channel=%s vanished_worker=%s rescues=%d",
+                    "dead (poison)" if rescue.buried else "rescued",
+                    rescue.job_id, self.channel, rescue.worker, rescue.rescues,
+                )  # fmt: skip
+            if swept.rescued or swept.promoted:
+                self._due()
+            if len(swept.rescued) < MAX_BATCH and swept.promoted < MAX_BATCH and swept.purged < MAX_BATCH:
+                await asyncio.sleep(self.settings.SWEEP_SECONDS * random.uniform(0.8, 1.0))
+
+    # Small things
+
+    def _report_down(self, error: Exception) -> None:
+        if not self._down:
+            self._down = True
+            logger.warning("the job store does not answer, trying again channel=%s: %s", self.channel, error)
+
+    async def _tell(self, call: Call[Any]) -> None:
+        try:
+            await asyncio.wait_for(self.store.arun(call), TELL_SECONDS)
+        except (RetryingError, TimeoutError) as error:
+            logger.warning("not told to the store at shutdown channel=%s: %s", self.channel, error)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._task_ended)
+
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # A listener that dies silently makes a deaf worker: better none at all, somebody will notice.
+            logger.critical("channel %s: a part of the worker failed, the worker ends", self.channel, exc_info=error)
+            self._on_failure()

@@ -1,0 +1,90 @@
+"""Channel -> application -> consumer class -> handler's policy, resolved once when a worker starts."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from inspect import iscoroutinefunction
+from typing import Any
+
+from channels.consumer import AsyncConsumer, get_handler_name
+from channels.routing import ChannelNameRouter, ProtocolTypeRouter
+
+from .exceptions import RetryingError
+from .policy import RetryPolicy
+
+Application = Callable[[dict[str, Any], Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]]
+
+
+class NoRoute(RetryingError):
+    """The routers have no application for the channel."""
+
+
+@dataclass(frozen=True, slots=True)
+class Handler:
+    """How a message is run: its policy, and whether its handler can be cancelled (a sync one can't)."""
+
+    policy: RetryPolicy
+    cancellable: bool
+
+
+class Route:
+    """What runs the messages of one channel.
+
+    ``consumer``: the class behind the routers, None when middleware or a plain ASGI application hides it: then the
+    channel's policy applies to every message. Raises NoRoute.
+    """
+
+    def __init__(self, application: Any, channel: str, policy: RetryPolicy) -> None:
+        self.application: Application = application
+        self.channel = channel
+        self.policy = policy
+        self.consumer = _consumer_class(application, channel)
+        self._handlers: dict[str, Handler] = {}
+
+    def handler(self, message_type: str) -> Handler:
+        """How messages of that type are run."""
+        found = self._handlers.get(message_type)
+        if found is None:
+            method = None if self.consumer is None else self._method(message_type)
+            sync = getattr(self.consumer, "_sync", False)
+            found = Handler(
+                getattr(method, "retry_policy", self.policy),
+                not sync or (method is not None and iscoroutinefunction(method)),
+            )
+            if method is not None:  # only names that exist: a sender must not fill the memory with others
+                self._handlers[message_type] = found
+        return found
+
+    def lacks(self, message_type: str) -> bool:
+        """Whether the consumer class is known and has no method for that type."""
+        return self.consumer is not None and self._method(message_type) is None
+
+    def _method(self, message_type: str) -> Any:
+        try:
+            return getattr(self.consumer, get_handler_name({"type": message_type}), None)
+        except ValueError:  # a leading underscore
+            return None
+
+
+def _consumer_class(application: Any, channel: str) -> type[AsyncConsumer] | None:
+    """Follow the routers and middleware (``.inner``) down to the consumer class. Raises NoRoute."""
+    while True:
+        if isinstance(application, ProtocolTypeRouter):
+            if "channel" not in application.application_mapping:
+                raise NoRoute(
+                    f'the ASGI application has no "channel" entry in its ProtocolTypeRouter: nothing can run '
+                    f'jobs of {channel!r}. Add "channel": ChannelNameRouter({{"{channel}": YourConsumer.as_asgi()}})'
+                )
+            application = application.application_mapping["channel"]
+        elif isinstance(application, ChannelNameRouter):
+            if channel not in application.application_mapping:
+                known = ", ".join(sorted(application.application_mapping)) or "none"
+                raise NoRoute(f"ChannelNameRouter has no application for {channel!r}; it has: {known}")
+            application = application.application_mapping[channel]
+        elif isinstance(consumer := getattr(application, "consumer_class", None), type):
+            return consumer
+        elif (inner := getattr(application, "inner", None)) is not None:
+            application = inner
+        else:
+            return None

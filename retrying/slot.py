@@ -1,0 +1,137 @@
+"""One application instance of a worker. Its ``receive()`` is both the demand for a job and the ack of the last one."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
+
+from asgiref.sync import SyncToAsync, ThreadSensitiveContext, sync_to_async
+from channels.exceptions import StopConsumer
+from django.db import connections
+
+from .context import CurrentJob, current_slot
+from .reconnect import delay
+
+if TYPE_CHECKING:
+    from .attempt import Attempt
+    from .lane import Lane
+
+logger = logging.getLogger("retrying.worker")
+
+
+class Delivery(asyncio.Future[dict[str, Any]]):
+    """What ``receive()`` returns: a message to come, which remembers whether the application took it."""
+
+    taken = False
+
+    def result(self) -> dict[str, Any]:
+        # Tasks, asyncio.wait_for and Channels' await_many_dispatch all fetch a future's value here, and only here.
+        message = super().result()
+        self.taken = True
+        return message
+
+
+class Slot:
+    """Runs application instances, one after another; an instance handles jobs until it raises or returns."""
+
+    def __init__(self, lane: Lane) -> None:
+        self.lane = lane
+        #: The job of the running handler.
+        self.current: CurrentJob | None = None
+        self._attempt: Attempt | None = None
+        self._delivery: Delivery | None = None
+        self._instance: asyncio.Task[None] | None = None
+
+    async def run(self) -> None:
+        """Until the lane stops."""
+        # Set before an instance starts, because what receive() sets is not seen by the handler.
+        current_slot.set(self)
+        fruitless = 0
+        while not self.lane.stopping:
+            self._delivery = None
+            self._instance = asyncio.create_task(self._run_instance())
+            await asyncio.wait([self._instance])
+            if self._delivery is None and not self.lane.stopping:
+                logger.error(
+                    "the application for channel %s ended without ever asking for a message; starting it again",
+                    self.lane.channel,
+                )
+                await asyncio.sleep(delay(fruitless))
+                fruitless += 1
+            else:
+                fruitless = 0
+
+    @property
+    def wants(self) -> bool:
+        """Whether its instance waits for a job."""
+        return self._attempt is None and self._delivery is not None and not self._delivery.done()
+
+    def deliver(self, attempt: Attempt, message: dict[str, Any]) -> None:
+        """Hand a job to the waiting instance."""
+        assert self._delivery is not None
+        self._attempt = attempt
+        self.current = CurrentJob(attempt, self.lane.store)
+        self._delivery.set_result(message)
+
+    def cancel(self, attempt: Attempt) -> None:
+        """Cancel the handler of ``attempt``, if it is still the one that runs here and can be cancelled."""
+        if self._attempt is attempt and attempt.cancellable:
+            self.end()
+
+    def end(self) -> None:
+        """Cancel the instance."""
+        if self._instance is not None:
+            self._instance.cancel()
+
+    # What the application sees
+
+    def receive(self) -> Delivery:
+        """The ack is this call, not the first step of a coroutine: Channels wraps ``receive()`` in a task that it may
+        cancel before it starts, and a success must not be read as a failure then."""
+        attempt, self._attempt, self.current = self._attempt, None, None
+        delivery = self._delivery = Delivery()
+        if attempt is not None:
+            swallowed = attempt.settled
+            self.lane.handler_ended(attempt, None)
+            if swallowed:
+                # Its handler swallowed the cancellation that followed a timeout or a lost lease: no more jobs here.
+                asyncio.get_running_loop().call_soon(self.end)
+                return delivery
+        self.lane.want(self)
+        return delivery
+
+    async def send(self, message: Any) -> None:
+        raise RuntimeError(
+            "a background consumer has no client to send to; use channel_layer.group_send() or current_job().emit()"
+        )
+
+    async def _run_instance(self) -> None:
+        error: BaseException | None = None
+        # Of its own: one thread and one database connection per slot. Shared, one slow query would hold up the
+        # dispatch of every other instance.
+        async with ThreadSensitiveContext() as context:
+            try:
+                await self.lane.route.application(
+                    {"type": "channel", "channel": self.lane.channel}, self.receive, self.send
+                )
+            except StopConsumer:
+                pass
+            except BaseException as raised:  # SystemExit included: a handler must not take the worker with it
+                error = raised
+            try:
+                self._instance_ended(error)
+            finally:
+                if context in SyncToAsync.context_to_thread_executor:
+                    await sync_to_async(connections.close_all)()
+
+    def _instance_ended(self, error: BaseException | None) -> None:
+        attempt, self._attempt, self.current = self._attempt, None, None
+        self.lane.forget(self)
+        if attempt is None:
+            if error is not None and not isinstance(error, asyncio.CancelledError):
+                logger.error("an idle consumer of channel %s ended", self.lane.channel, exc_info=error)
+        elif attempt.settled or (self._delivery is not None and self._delivery.taken):
+            self.lane.handler_ended(attempt, error)
+        else:
+            self.lane.release(attempt)  # its handler never began

@@ -1,0 +1,93 @@
+"""Fixtures for every test: a real Valkey, an empty store for each test, and waiting for states instead of sleeping."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from channels.layers import channel_layers
+from django.conf import settings
+
+from project.development.valkey import Valkey
+
+#: Seconds after which a state that was waited for counts as never reached.
+PATIENCE = 20.0
+
+
+@pytest.fixture(scope="session")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
+    """The server that most tests share; those that stop it start one of their own."""
+    with Valkey(tmp_path_factory.mktemp("valkey")) as server:
+        settings.CHANNEL_LAYERS["default"]["CONFIG"]["hosts"] = [server.url]
+        os.environ["REDIS_URL"] = server.url
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_url(valkey: Valkey) -> str:
+    """Address of the shared server."""
+    return valkey.url
+
+
+@pytest.fixture(autouse=True)
+def _empty_store(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Every test begins with an empty server, its own layer object, and leaves nothing open."""
+    server: Valkey = request.getfixturevalue("valkey")
+    with redis.Redis.from_url(server.url) as client:
+        client.flushall()
+    channel_layers.backends.clear()
+    yield
+    for layer in channel_layers.backends.values():
+        if hasattr(layer, "store"):
+            layer.store.connections.close()
+    channel_layers.backends.clear()
+
+
+def wait_for(condition: Callable[[], Any], what: str, timeout: float = PATIENCE) -> Any:
+    """Wait until ``condition()`` is true and return its value; fail saying ``what`` never came."""
+    deadline = time.monotonic() + timeout
+    while True:
+        if value := condition():
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {timeout} s in vain: {what}")
+        time.sleep(0.01)
+
+
+async def await_for(condition: Callable[[], Any | Awaitable[Any]], what: str, timeout: float = PATIENCE) -> Any:
+    """``wait_for`` on the event loop; the condition may be async."""
+    deadline = time.monotonic() + timeout
+    while True:
+        value = condition()
+        if asyncio.iscoroutine(value):
+            value = await value
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {timeout} s in vain: {what}")
+        await asyncio.sleep(0.01)
+
+
+class Effects:
+    """Reads the file to which handlers append a line for each effect."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def lines(self) -> list[str]:
+        return self.path.read_text().splitlines() if self.path.exists() else []
+
+    def numbers(self) -> list[int]:
+        """The first word of each line."""
+        return [int(line.split()[0]) for line in self.lines()]
+
+
+@pytest.fixture
+def effects(tmp_path: Path) -> Effects:
+    return Effects(tmp_path / "effects")

@@ -1,0 +1,1 @@
+"""A Channels project as people have it: nothing in consumers.py and asgi.py knows of this package."""

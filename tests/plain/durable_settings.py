@@ -1,0 +1,18 @@
+"""The same project made durable: two lines change."""
+
+import os
+
+from tests.plain.settings import *  # noqa: F403
+
+INSTALLED_APPS = ["retrying", "channels"]
+CHANNEL_LAYERS = {
+    "default": {
+        "BACKEND": "retrying.layers.RetryingChannelLayer",
+        "CONFIG": {"hosts": [os.environ["REDIS_URL"]]},
+    }
+}
+RETRYING = {
+    "LEASE_SECONDS": float(os.environ.get("LEASE_SECONDS", 1)),
+    "SWEEP_SECONDS": float(os.environ.get("SWEEP_SECONDS", 0.3)),
+    "DEFAULT_POLICY": {"max_retries": 2, "backoff": 0.2},
+}
