@@ -1,0 +1,251 @@
+"""The websocket protocol, version 1: every frame, limit and close code. docs/protocol.md is its specification.
+
+Frames are JSON text. What a browser sends is decoded strictly: an unknown type, field or shape is a :class:`BadFrame`.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import IntEnum, StrEnum
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+#: Sent in the welcome frame; a client that knows another one stops.
+VERSION = 1
+
+# Limits on what one socket may send.
+
+#: Bytes of UTF-8 in one frame. A consumer whose commands are larger overrides `JobConsumer.max_frame_bytes`.
+FRAME_BYTES = 16 * 1024
+#: Frames per second in the long run ...
+FRAMES_PER_SECOND = 20.0
+#: ... and frames at once.
+FRAMES_BURST = 40
+#: Topics followed by one socket.
+SUBSCRIPTIONS = 50
+#: Commands and subscriptions of one socket that wait for their turn.
+WAITING_FRAMES = 64
+#: Refused frames (too large, too fast, malformed) at once before the socket is closed with 1008 ...
+STRIKES = 20
+#: ... and how many per second are forgiven.
+STRIKES_FORGIVEN_PER_SECOND = 0.5
+
+# Limits on what waits to be sent to one socket.
+
+#: Bytes after which the server asks whether the browser keeps up (a `check` frame).
+CHECK_BYTES = 64 * 1024
+#: Bytes that may be on their way unconfirmed; no event is sent beyond.
+WINDOW_BYTES = 256 * 1024
+#: Seconds without a confirmation, with the window full, before the socket is closed with 1013.
+SLOW_SECONDS = 20.0
+#: Replies (acks, errors, snapshots) waiting to be sent before the socket is closed with 1013.
+WAITING_REPLIES = 256
+
+#: Seconds between two checks that the user is still signed in and may still follow what they follow.
+RECHECK_SECONDS = 60.0
+
+
+class Close(IntEnum):
+    """Close codes of the server, and what the client does about each."""
+
+    #: Too many bad or too fast frames. The client stops.
+    ABUSE = 1008
+    #: The server's fault, logged there. The client reconnects.
+    INTERNAL = 1011
+    #: The browser reads too slowly, or the server can't take the socket now. The client reconnects and resumes.
+    TRY_AGAIN = 1013
+    #: Not signed in, or not any more. The client stops.
+    NOT_SIGNED_IN = 4401
+    #: Signed in, but not allowed, or not any more. The client stops.
+    FORBIDDEN = 4403
+
+
+class Code(StrEnum):
+    """Codes of error frames; the message beside it is a sentence for people."""
+
+    #: Not a frame of this protocol, or too large.
+    BAD_FRAME = "bad_frame"
+    #: The command's arguments are wrong; `fields` says which.
+    BAD_INPUT = "bad_input"
+    UNKNOWN_COMMAND = "unknown_command"
+    NOT_FOUND = "not_found"
+    FORBIDDEN = "forbidden"
+    #: Over the frames per second, or too many frames waiting. Nothing was done: send it again later.
+    TOO_FAST = "too_fast"
+    #: Over the subscriptions of one socket.
+    TOO_MANY = "too_many"
+    #: A part of the server is down. Nothing was done: send it again later.
+    UNAVAILABLE = "unavailable"
+    #: Our fault; the message holds a reference that is in the server's log.
+    INTERNAL = "internal"
+
+
+TopicName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:-]{1,200}\Z")]
+CommandId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}\Z")]
+CommandName = Annotated[str, Meta(max_length=64)]
+Count = Annotated[int, Meta(ge=0, le=2**53)]
+
+
+# From the browser.
+
+
+class _Received(Struct, frozen=True, forbid_unknown_fields=True, tag_field="type"):
+    pass
+
+
+class Subscribe(_Received, frozen=True, tag="subscribe"):
+    """Follow a topic; `epoch` and `offset` (both or neither) of the last event seen resume it."""
+
+    topic: TopicName
+    epoch: Count | None = None
+    offset: Count | None = None
+
+    def __post_init__(self) -> None:
+        if (self.epoch is None) != (self.offset is None):
+            raise ValueError("`epoch` and `offset` are given both or neither")
+
+
+class Unsubscribe(_Received, frozen=True, tag="unsubscribe"):
+    topic: TopicName
+
+
+class Command(_Received, frozen=True, tag="command"):
+    """A declared command; `id` is made by the client, and the same command sent again carries the same one."""
+
+    id: CommandId
+    name: CommandName
+    args: msgspec.Raw = msgspec.Raw(b"{}")
+
+
+class Ping(_Received, frozen=True, tag="ping"):
+    pass
+
+
+class Checked(_Received, frozen=True, tag="checked"):
+    """The answer to `check` number `n`: all that was sent before it has arrived."""
+
+    n: Count
+
+
+Received = Subscribe | Unsubscribe | Command | Ping | Checked
+
+
+# To the browser.
+
+
+class _Sent(Struct, frozen=True, tag_field="type", omit_defaults=True):
+    pass
+
+
+class Welcome(_Sent, frozen=True, tag="welcome"):
+    v: int
+
+
+class Subscribed(_Sent, frozen=True, tag="subscribed"):
+    """The topic is followed from here: `offset` is the end of its log, and its last `replayed` events follow.
+
+    `recovered` false: they don't continue what the client said it had seen, which is void.
+    """
+
+    topic: str
+    epoch: int
+    offset: int
+    recovered: bool
+    replayed: int
+
+
+class Event(_Sent, frozen=True, tag="event"):
+    topic: str
+    epoch: int
+    offset: int
+    at: int
+    job: str
+    name: str
+    data: dict[str, Any]
+
+
+class Snapshot(_Sent, frozen=True, tag="snapshot"):
+    """The state of a topic in place of its history."""
+
+    topic: str
+    data: dict[str, Any]
+
+
+class Ack(_Sent, frozen=True, tag="ack"):
+    id: str
+    result: Any
+
+
+class Error(_Sent, frozen=True, tag="error"):
+    """What went wrong: with a command (`id`), with a subscription (`topic`), or with a frame (neither)."""
+
+    code: str
+    message: str
+    id: str | UnsetType = UNSET
+    topic: str | UnsetType = UNSET
+    fields: dict[str, str] | UnsetType = UNSET
+
+
+class Pong(_Sent, frozen=True, tag="pong"):
+    pass
+
+
+class Check(_Sent, frozen=True, tag="check"):
+    """Please answer with `checked` and the same `n`."""
+
+    n: int
+
+
+class BadFrame(ValueError):
+    """What a browser sent is not a frame of this protocol."""
+
+
+class _Identified(Struct):
+    """Just enough of a command to answer it although it can't be read."""
+
+    id: CommandId
+
+
+_decoder: msgspec.json.Decoder[Received] = msgspec.json.Decoder(Received)
+_identified = msgspec.json.Decoder(_Identified)
+_encoder = msgspec.json.Encoder()
+
+
+def decode(text: str) -> Received:
+    """The frame in a text message. Raises BadFrame with a sentence that says what was expected."""
+    try:
+        return _decoder.decode(text)
+    except msgspec.ValidationError as error:
+        raise BadFrame(f"This frame is not valid: {error}.") from error
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
+        raise BadFrame("A frame is a JSON object with a `type`; this is not JSON.") from error
+
+
+def command_id(text: str) -> str | UnsetType:
+    """The id of a command that was refused unread, so that the browser learns which one it was."""
+    try:
+        return _identified.decode(text).id
+    except (ValueError, RecursionError):
+        return UNSET
+
+
+def encode(frame: _Sent) -> str:
+    """A frame as the text message to send. Raises TypeError when something in it has no JSON form."""
+    return _encoder.encode(frame).decode()
+
+
+_PATH = re.compile(r"^(?P<problem>.*?)(?: - at `\$(?P<path>.*)`)?$", re.DOTALL)
+_MISSING = re.compile(r"missing required field `(?P<name>[^`]+)`|unknown field `(?P<unknown>[^`]+)`")
+
+
+def problem_by_field(error: msgspec.ValidationError) -> dict[str, str]:
+    """A validation error of a command's arguments as {field: problem}; {} when it is about no field."""
+    match = _PATH.match(str(error))
+    assert match is not None
+    problem, path = match["problem"], (match["path"] or "").lstrip(".")
+    if named := _MISSING.search(problem):
+        name = named["name"] or named["unknown"]
+        return {f"{path}.{name}" if path else name: "required" if named["name"] else "unknown field"}
+    return {path: problem} if path else {}
