@@ -55,6 +55,6 @@ if [ "$python" != "$venv/bin/python" ]; then
 fi
 
 echo "Installing the packages of requirements.txt into $venv (only when it changed; a minute or two the first time) ..."
-"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-input -r requirements.txt </dev/null ||
+"$venv/bin/python" -m pip install --quiet --quiet --disable-pip-version-check --no-input -r requirements.txt </dev/null ||
     fail "pip could not install requirements.txt into $venv; what it said is above"
 printf '%s\n' "$made_of" >"$stamp"

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TextIO
 
 from project.development.supervisor import PartError, Supervisor, say
-from project.development.system import ANY_ADDRESS, CHECKOUT, Config, System, UsageError, listen
+from project.development.system import ANY_ADDRESS, CHECKOUT, READY_POLL_SECONDS, Config, System, UsageError, listen
 
+PYTHON = os.path.relpath(sys.executable, CHECKOUT)
 QUIET_SECONDS = 3.0
 """So long it says nothing of parts that don't answer yet."""
 BANNER_AFTER_SECONDS = 15.0
@@ -69,31 +70,37 @@ def shared_environment(var: Path, lines: str) -> Iterator[None]:
         file.unlink(missing_ok=True)
 
 
-async def announce(system: System) -> None:
-    """Wait until the page can be used, and print its address; say what is missing as long as it is."""
-    started = time.monotonic()
+async def announce(system: System, started: float) -> None:
+    """Wait until the page can be used, and print its address; say what is missing as long as it is.
+
+    `started`: when the system was, by `time.monotonic()`.
+    """
     announced, missing = False, ""
     while True:
         answer = await system.readiness()
         ready = answer is not None and answer["ready"] is True
-        if answer is not None and not announced and (ready or time.monotonic() - started > BANNER_AFTER_SECONDS):
-            await system.part("page", "manage.py", "sign_in_link").run()
-            announced = True
+        seconds = time.monotonic() - started
         if ready:
-            say("system", f"ready: all parts answer, {time.monotonic() - started:.1f} s after the last one was started")
-            return
-        now_missing = "the web server" if answer is None else describe(answer)
-        if now_missing != missing and time.monotonic() - started > QUIET_SECONDS:
+            say("system", f"ready after {seconds:.1f} s: page, worker, store and database answer")
+        elif seconds > QUIET_SECONDS and (now_missing := describe(answer)) != missing:
             say("system", f"waiting for {now_missing}")
             missing = now_missing
-        await asyncio.sleep(0.1)
+        if not announced and answer is not None and (ready or seconds > BANNER_AFTER_SECONDS):
+            say("system", "open this link; it signs you in, once:")
+            await system.sign_in_link()
+            say("system", f"for a fresh link type `{PYTHON} manage.py sign_in_link`; to stop everything press Ctrl-C")
+            announced = True
+        if ready:
+            return
+        await asyncio.sleep(READY_POLL_SECONDS)
 
 
-def describe(answer: dict[str, object]) -> str:
+def describe(answer: dict[str, object] | None) -> str:
     """The parts that `/readyz` calls not ready, with its reasons."""
-    return ", ".join(
-        f"the {name} ({state})" for name, state in answer.items() if isinstance(state, str) and state != "ok"
-    )
+    if answer is None:
+        return "the web server"
+    states = {name: state for name, state in answer.items() if isinstance(state, str) and state != "ok"}
+    return ", ".join(f"the {name} ({state})" for name, state in states.items())
 
 
 async def serve(config: Config, lock: TextIO) -> None:
@@ -114,8 +121,9 @@ async def serve(config: Config, lock: TextIO) -> None:
                 if config.host in ANY_ADDRESS:
                     say("system", f"HOST={config.host}: other machines can reach this site, and its DEBUG pages")
                 with contextlib.suppress(asyncio.CancelledError):
+                    started = time.monotonic()
                     await system.start()
-                    await announce(system)
+                    await announce(system, started)
                     await asyncio.Event().wait()
                 listener.close()  # no new requests while the parts end
     say("system", "stopped; what was not finished goes on at the next start")

@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -17,6 +17,10 @@ FIRST_RESTART_SECONDS = 0.5
 LAST_RESTART_SECONDS = 10.0
 STEADY_SECONDS = 10.0
 """A part that ran this long before it crashed is restarted as if for the first time."""
+
+
+Log = Callable[[str, str], None]
+"""Takes a part's name and one line of its log."""
 
 
 class PartError(Exception):
@@ -50,6 +54,7 @@ class Part:
         environment: all of its environment variables.
         stop_seconds: after SIGTERM it may take this long; then it is killed.
         file_descriptors: open files that it inherits.
+        log: takes each line of its log, with its name.
     """
 
     def __init__(
@@ -60,6 +65,7 @@ class Part:
         *,
         stop_seconds: float = 10.0,
         file_descriptors: Sequence[int] = (),
+        log: Log = say,
     ) -> None:
         self.name = name
         self.stop_seconds = stop_seconds
@@ -67,6 +73,7 @@ class Part:
         self._command = command
         self._environment = environment
         self._file_descriptors = file_descriptors
+        self._log = log
         self._process: Process | None = None
         self._stopping = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
@@ -89,7 +96,7 @@ class Part:
         self.signal(signal.SIGTERM)
         done, _ = await asyncio.wait({self._keeper}, timeout=self.stop_seconds)
         if not done:
-            say(self.name, f"still here {self.stop_seconds:g} s after SIGTERM: killed")
+            self._log(self.name, f"still here {self.stop_seconds:g} s after SIGTERM: killed")
             self.signal(signal.SIGKILL)
         await self._keeper
 
@@ -136,7 +143,7 @@ class Part:
                 return
             if time.monotonic() - started > STEADY_SECONDS:
                 pause = FIRST_RESTART_SECONDS
-            say(self.name, f"crashed ({ending(returncode)}), is started again in {pause:g} s")
+            self._log(self.name, f"crashed ({ending(returncode)}), is started again in {pause:g} s")
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), pause)
                 return
@@ -144,11 +151,11 @@ class Part:
             try:
                 self._process = await self._spawn()
             except OSError as error:  # no memory or no process to be had just now; the old one's end is seen again
-                say(self.name, f"can't be started ({error.strerror})")
+                self._log(self.name, f"can't be started ({error.strerror})")
                 continue
             if self._stopping.is_set():  # stop() came while it was being started, and found nothing to signal
                 self.signal(signal.SIGTERM)
-            say(self.name, f"started again (process {self._process.pid})")
+            self._log(self.name, f"started again (process {self._process.pid})")
 
     async def _follow(self, process: Process) -> int:
         """Copy a process's output until it has ended; its return code."""
@@ -166,9 +173,9 @@ class Part:
         while chunk := await process.stdout.read(65536):
             *lines, rest = (rest + chunk).split(b"\n")
             for line in lines:
-                say(self.name, line.decode(errors="replace").rstrip("\r"))
+                self._log(self.name, line.decode(errors="replace").rstrip("\r"))
         if rest:
-            say(self.name, rest.decode(errors="replace"))
+            self._log(self.name, rest.decode(errors="replace"))
 
 
 class Supervisor:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from project.development import valkey
-from project.development.supervisor import Part, PartError, Supervisor
+from project.development.supervisor import Log, Part, PartError, Supervisor, say
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 CHANNEL = "deliveries"
@@ -33,6 +33,8 @@ SETTINGS = (
 """The variables that the site's settings read (see there), and that a command in another terminal has to share."""
 
 PORTS_TO_TRY = 100
+READY_POLL_SECONDS = 0.3
+"""Each question that is answered with "not ready" is an error in the web server's log: not too often."""
 
 
 class UsageError(Exception):
@@ -92,22 +94,35 @@ class System:
 
     Args:
         listener: the web server's socket, see `listen`. It stays the caller's to close.
+        receiver: the one origin on this machine that webhooks may go to; empty: the site's own.
+        log: takes the parts' log lines.
     """
 
-    def __init__(self, config: Config, supervisor: Supervisor, listener: socket.socket) -> None:
+    def __init__(
+        self, config: Config, supervisor: Supervisor, listener: socket.socket, *, receiver: str = "", log: Log = say
+    ) -> None:
         self.config = config
         self.supervisor = supervisor
+        self._log = log
         self._listener = listener
         host, self.port = listener.getsockname()[:2]
         # A browser on this machine can't open the address that stands for all of them.
         host = ANY_ADDRESS.get(host, host)
         self.origin = f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
         self._host = host
+        self._receiver = receiver or self.origin
         self._valkey_port = 0 if config.redis_url else valkey.free_port()
         self.redis_url = config.redis_url or f"redis://{valkey.HOST}:{self._valkey_port}/0"
         self.environment = self._environment()
 
-    def part(self, name: str, *arguments: str, stop_seconds: float = 10.0, with_listener: bool = False) -> Part:
+    def part(
+        self,
+        name: str,
+        *arguments: str,
+        stop_seconds: float = 10.0,
+        with_listener: bool = False,
+        log: Log | None = None,
+    ) -> Part:
         """A part that runs this Python with `arguments`."""
         return Part(
             name,
@@ -115,6 +130,7 @@ class System:
             self.environment,
             stop_seconds=stop_seconds,
             file_descriptors=[self._listener.fileno()] if with_listener else [],
+            log=log or self._log,
         )
 
     def worker(self, name: str = "worker") -> Part:
@@ -157,6 +173,22 @@ class System:
 
         return await asyncio.to_thread(get)
 
+    async def until_ready(self) -> None:
+        """Wait until page, worker, store and database answer. Nothing limits the time."""
+        while (answer := await self.readiness()) is None or answer["ready"] is not True:
+            await asyncio.sleep(READY_POLL_SECONDS)  # noqa: ASYNC110 - it is another process that becomes ready
+
+    async def sign_in_link(self) -> str:
+        """A fresh one-time link to the page; it is in the log as well. Raises PartError."""
+        lines: list[str] = []
+        part = self.part("page", "manage.py", "sign_in_link", log=lambda _, line: lines.append(line))
+        try:
+            await part.run()
+        finally:
+            for line in lines:
+                self._log(part.name, line)
+        return lines[-1]
+
     def environment_file(self) -> str:
         """The lines NAME=VALUE of `var/environment`: with them a command in another terminal finds this system."""
         return "".join(f"{name}={self.environment[name]}\n" for name in SETTINGS if self.environment.get(name))
@@ -164,13 +196,17 @@ class System:
     async def _start_valkey(self) -> None:
         directory = self.config.var / "valkey"
         directory.mkdir(parents=True, exist_ok=True)
-        part = Part("valkey", valkey.command(directory, self._valkey_port), self.environment)
+        # Into a file: it advises on the machine's settings at every start, which is for servers.
+        log = directory / "valkey.log"
+        command = [*valkey.command(directory, self._valkey_port), "--logfile", str(log)]
+        part = Part("valkey", command, self.environment, log=self._log)
         await self.supervisor.start(part)
         deadline = time.monotonic() + valkey.START_SECONDS
         while part.pid == 0 or await asyncio.to_thread(valkey.answering, self._valkey_port) != part.pid:
             if time.monotonic() > deadline or part.starts > 3:
-                raise PartError("Valkey did not start; what it said is above")
+                raise PartError(f"Valkey did not start; what it said is in {log}")
             await asyncio.sleep(0.02)
+        self._log("valkey", f"answers on port {self._valkey_port}; its data and its log are in {directory}")
 
     def _environment(self) -> dict[str, str]:
         given = self.config.environment
@@ -178,11 +214,12 @@ class System:
         return {
             "DJANGO_DEBUG": "1",
             "ALLOWED_HOSTS": "*" if self.config.host in ANY_ADDRESS else f"localhost,127.0.0.1,[::1],{self._host}",
+            "SITE_ORIGIN": self.origin,
             **given,
             "PYTHONUNBUFFERED": "1",
             "REDIS_URL": self.redis_url,
             "VAR_DIR": str(self.config.var),
-            "WEBHOOK_RECEIVER_ORIGIN": self.origin,
+            "WEBHOOK_RECEIVER_ORIGIN": self._receiver,
             "NO_PROXY": no_proxy,
             "no_proxy": no_proxy,
         }
