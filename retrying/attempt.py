@@ -50,8 +50,8 @@ class Attempt:
     """A job in the hands of this worker."""
 
     __slots__ = (
-        "cancellable", "channel", "ended", "failures", "job", "lease", "lease_until", "message_type", "number", "policy",
-        "settled", "slot", "started", "stop_reason", "timeout_at", "told", "worker",
+        "cancellable", "channel", "ended", "failures", "job", "lease", "lease_until", "message_type", "number",
+        "policy", "settled", "slot", "started", "stop_reason", "timeout_at", "told", "worker",
     )  # fmt: skip
 
     def __init__(

@@ -11,7 +11,8 @@ from channels_redis.core import RedisChannelLayer
 from channels_redis.utils import decode_hosts
 from django.apps import apps
 from django.conf import settings
-from django.core.checks import CheckMessage, Critical, Error, Tags, Warning, register
+from django.core import checks
+from django.core.checks import CheckMessage, Critical, Error, Tags, register
 from redis.exceptions import RedisError
 
 from .conf import problems
@@ -82,7 +83,7 @@ def check_layers(**_: Any) -> list[CheckMessage]:
             timeout = host.get("socket_timeout", BLOCKING_POP_SECONDS + 1)
             if timeout is not None and timeout <= BLOCKING_POP_SECONDS:
                 found.append(
-                    Warning(
+                    checks.Warning(
                         f"{where}: a socket_timeout of {timeout} s is not above the blocking pop of "
                         f"{BLOCKING_POP_SECONDS} s: every idle consumer dies of it",
                         hint="Leave socket_timeout out, or set it to 15.",
@@ -91,7 +92,7 @@ def check_layers(**_: Any) -> list[CheckMessage]:
                 )
             if host.get("max_connections", 100) < 10:
                 found.append(
-                    Warning(
+                    checks.Warning(
                         f"{where}: max_connections of {host['max_connections']} is too small",
                         hint="Leave it out, or give at least 10.",
                         id="retrying.W002",
@@ -100,7 +101,7 @@ def check_layers(**_: Any) -> list[CheckMessage]:
         expiry = config.get("expiry")
         if expiry is not None and expiry < 3600:
             found.append(
-                Warning(
+                checks.Warning(
                     f"{where}: jobs whose first attempt has not begun after {expiry} s (expiry) are not run",
                     hint="Leave expiry out: a job then waits as long as it takes.",
                     id="retrying.W003",
@@ -128,7 +129,9 @@ def check_eviction(**_: Any) -> list[CheckMessage]:
             policy = store.connections.sync().info("memory").get("maxmemory_policy", "noeviction")
         except (RedisError, OSError) as error:
             found.append(
-                Warning(f"the job store of CHANNEL_LAYERS[{alias!r}] does not answer: {error}", id="retrying.W004")
+                checks.Warning(
+                    f"the job store of CHANNEL_LAYERS[{alias!r}] does not answer: {error}", id="retrying.W004"
+                )
             )
             continue
         if policy != "noeviction":

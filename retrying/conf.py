@@ -107,9 +107,8 @@ def _parse(raw: object) -> Settings:
         raise ImproperlyConfigured(f"RETRYING must be a dict, got {type(raw).__name__}")
     found: list[str] = []
     names = {item.name: item for item in fields(Settings)}
-    for name in raw:
-        if name not in names:
-            found.append(f"RETRYING has no setting {name!r}; it takes {', '.join(names)}")
+    unknown = [name for name in raw if name not in names]
+    found += [f"RETRYING has no setting {name!r}; it takes {', '.join(names)}" for name in unknown]
     values: dict[str, Any] = {}
     for name in names.keys() & raw.keys() - {"DEFAULT_POLICY", "CHANNELS"}:
         value, default = raw[name], names[name].default

@@ -15,7 +15,7 @@ class State(StrEnum):
     """Where a job is. The same words in the store, in code, on the websocket and in pages."""
 
     SCHEDULED = "scheduled"
-    """Waits for its time (delay, ETA or retry). Claims and sweeps move it on when it is due; a crash changes nothing."""
+    """Waits for its time (delay, ETA, retry). Claims and sweeps move it on when it is due; a crash changes nothing."""
     READY = "ready"
     """May be claimed. A crash changes nothing."""
     RUNNING = "running"

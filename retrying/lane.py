@@ -323,7 +323,7 @@ class Lane:
 
     async def _settle_now(self, attempt: Attempt, ending: Ending) -> None:
         lease, limit = attempt.lease, attempt.policy.max_retries
-        call: Call[list[Any]]
+        call: Call[Any]
         match ending.end:
             case End.RETRY | End.SNOOZE:
                 charged = ending.end is End.RETRY
@@ -338,12 +338,13 @@ class Lane:
         failures = 0
         while True:
             try:
-                (answer,) = await self.store.arun(call)
+                answers: list[Any] = await self.store.arun(call)
             except StoreUnavailable as error:
                 self._report_down(error)
                 await asyncio.sleep(reconnect.delay(failures))
                 failures += 1
             else:
+                answer = answers[0]
                 self._told(attempt, answer[0] if isinstance(answer, tuple) else answer, ending)
                 return
 
@@ -385,9 +386,7 @@ class Lane:
         while True:
             try:
                 await self.layer.adopt(self.channel)
-                swept = await self.store.arun(
-                    self.store.sweep(self.channel, self.worker_id, keep=self.keep_succeeded)
-                )
+                swept = await self.store.arun(self.store.sweep(self.channel, self.worker_id, keep=self.keep_succeeded))
             except (RetryingError, RedisError, OSError) as error:
                 self._report_down(error)
                 await asyncio.sleep(reconnect.delay(failures))

@@ -139,7 +139,7 @@ class RetryingChannelLayer(RedisChannelLayer):
         except Exception as error:  # whatever a codec raises on foreign bytes: msgpack's, json's, Fernet's
             raise ValueError(f"{type(error).__name__}: {error}") from error
         if not isinstance(message, dict):
-            raise ValueError(f"a message is a dict, got {type(message).__name__}")
+            raise ValueError(f"a message is a dict, got {type(message).__name__}")  # noqa: TRY004  (bad data, no bug)
         return message
 
     def enqueue_call(self, channel: str, jobs: Sequence[NewJob]) -> Call[list[Enqueued]]:
@@ -204,7 +204,9 @@ class RetryingChannelLayer(RedisChannelLayer):
             return await self._receive_job(channel)
         real_channel = self.non_local_name(channel)
         if not real_channel.endswith(self.client_prefix + "!"):
-            raise ValueError(f"{channel!r} belongs to another process: receive() takes names that new_channel() made here")
+            raise ValueError(
+                f"{channel!r} belongs to another process: receive() takes names that new_channel() made here"
+            )
         loop = asyncio.get_running_loop()
         inbox = self._inboxes.get(loop)
         if inbox is None:

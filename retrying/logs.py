@@ -28,10 +28,9 @@ def install() -> None:
     """Put the filter on the root logger's handlers; give it one to standard error when it has none."""
     root = logging.getLogger()
     if not root.handlers:
-        handler = logging.StreamHandler()
-        handler.addFilter(JobContext())
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s%(job_context)s"))
-        root.addHandler(handler)
+        stderr = logging.StreamHandler()
+        stderr.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s%(job_context)s"))
+        root.addHandler(stderr)
         logging.getLogger("retrying").setLevel(logging.INFO)
     for handler in root.handlers:
         if not any(isinstance(item, JobContext) for item in handler.filters):

@@ -28,24 +28,26 @@ def check_json(value: Any, path: str = "message", depth: int = 0) -> None:
     """Raise InvalidJob naming the path of the first value that isn't plain JSON."""
     if depth > MAX_DEPTH:
         raise InvalidJob(f"{path} is nested deeper than {MAX_DEPTH} levels; send less, or a reference to it")
-    if value is None or isinstance(value, (str, bool, int)):
-        if isinstance(value, int) and not isinstance(value, bool) and not -(2**63) <= value < 2**64:
-            raise InvalidJob(f"{path} is an integer of more than 64 bits; send it as a string")
-        return
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            raise InvalidJob(f"{path} is {value}, which JSON doesn't have; send null or a string")
-        return
     if isinstance(value, dict):
         for key, item in value.items():
             if not isinstance(key, str):
                 raise InvalidJob(f"{path} has the key {key!r}; JSON keys are strings")
             check_json(item, f"{path}[{key!r}]", depth + 1)
-        return
-    if isinstance(value, (list, tuple)):
+    elif isinstance(value, (list, tuple)):
         for index, item in enumerate(value):
             check_json(item, f"{path}[{index}]", depth + 1)
-        return
+    elif problem := _not_json(value):
+        raise InvalidJob(f"{path} is {problem}")
+
+
+def _not_json(value: object) -> str:
+    """What is wrong with a single value and what to do about it; "" when it is JSON."""
+    if value is None or isinstance(value, (str, bool)):
+        return ""
+    if isinstance(value, int):
+        return "" if -(2**63) <= value < 2**64 else "an integer of more than 64 bits; send it as a string"
+    if isinstance(value, float):
+        return "" if math.isfinite(value) else f"{value}, which JSON doesn't have; send null or a string"
     hint = "send a number, string, boolean, null, list or dict"
     if hasattr(value, "_meta") and hasattr(value, "pk"):
         hint = "pass its primary key and load it in the handler"
@@ -53,7 +55,7 @@ def check_json(value: Any, path: str = "message", depth: int = 0) -> None:
         hint = "pass value.isoformat()"
     elif isinstance(value, (bytes, bytearray)):
         hint = "pass text, or base64 of it"
-    raise InvalidJob(f"{path} is a {type(value).__name__}, which isn't JSON; {hint}")
+    return f"a {type(value).__name__}, which isn't JSON; {hint}"
 
 
 def check_channel(channel: object) -> None:
@@ -85,6 +87,14 @@ def _ms(value: object, name: str) -> int | None:
     return round(value * 1000)
 
 
+def _policy(policy: object) -> str | None:
+    if policy is None:
+        return None
+    if not isinstance(policy, RetryPolicy):
+        raise InvalidJob(f"policy takes a RetryPolicy, got {type(policy).__name__}")
+    return policy.to_json()
+
+
 class JobOptions(TypedDict, total=False):
     """What may be said of a new job beside its channel and message."""
 
@@ -105,11 +115,16 @@ class JobOptions(TypedDict, total=False):
 
 
 def new_job(payload: bytes, *, max_bytes: int, **options: Unpack[JobOptions]) -> NewJob:
-    """A NewJob from what callers give. Raises InvalidJob naming the argument and its limit, TypeError for unknown ones."""
+    """A NewJob from what callers give.
+
+    Raises InvalidJob naming the argument and its limit, TypeError for an unknown argument.
+    """
     if unknown := options.keys() - JobOptions.__annotations__.keys():
         raise TypeError(f"a job takes {', '.join(JobOptions.__annotations__)}; got {', '.join(sorted(unknown))}")
-    job_id, topic, policy = options.get("job_id"), options.get("topic"), options.get("policy")
-    priority, run_at = options.get("priority", 0), options.get("run_at")
+    job_id, topic = options.get("job_id"), options.get("topic")
+    policy: object = options.get("policy")
+    priority: object = options.get("priority", 0)
+    run_at: object = options.get("run_at")
     if len(payload) > max_bytes:
         raise InvalidJob(f"the message takes {len(payload)} bytes, the limit is {max_bytes}; send a reference to it")
     if job_id is not None:
@@ -123,8 +138,6 @@ def new_job(payload: bytes, *, max_bytes: int, **options: Unpack[JobOptions]) ->
             raise InvalidJob("delay and run_at say the same thing: pass one of them")
         if not isinstance(run_at, datetime) or run_at.tzinfo is None:
             raise InvalidJob(f"run_at takes a datetime with a time zone, got {run_at!r}")
-    if policy is not None and not isinstance(policy, RetryPolicy):
-        raise InvalidJob(f"policy takes a RetryPolicy, got {type(policy).__name__}")
     return NewJob(
         id=job_id or new_id(),
         payload=payload,
@@ -133,5 +146,5 @@ def new_job(payload: bytes, *, max_bytes: int, **options: Unpack[JobOptions]) ->
         run_at=None if run_at is None else round(run_at.timestamp() * 1000),
         expires=_ms(options.get("expires"), "expires"),
         topic=topic,
-        policy=None if policy is None else policy.to_json(),
+        policy=_policy(policy),
     )

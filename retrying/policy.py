@@ -29,7 +29,7 @@ ExceptionMatch = type[BaseException] | tuple[type[BaseException], ...] | Predica
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 
-def seconds(value: float | timedelta, *, name: str) -> Seconds:
+def seconds(value: object, *, name: str) -> Seconds:
     """``value`` in seconds. Raises InvalidPolicy naming ``name`` when it isn't a finite number >= 0 or a timedelta."""
     if isinstance(value, timedelta):
         value = value.total_seconds()
@@ -49,7 +49,8 @@ class Exponential:
     def __post_init__(self) -> None:
         seconds(self.base, name="backoff.base")
         seconds(self.cap, name="backoff.cap")
-        if not isinstance(self.factor, (int, float)) or not math.isfinite(self.factor) or self.factor < 1:
+        factor: object = self.factor
+        if not isinstance(factor, (int, float)) or not math.isfinite(factor) or factor < 1:
             raise InvalidPolicy(f"backoff.factor must be a number >= 1, got {self.factor!r}")
         if self.cap < self.base:
             raise InvalidPolicy(f"backoff.cap must be at least backoff.base ({self.base} s), got {self.cap!r}")
@@ -146,8 +147,8 @@ class RetryPolicy:
     max_retries: int | None = 5
     #: Exponential, Delays, or a callable ``(exception, job) -> seconds | timedelta | None`` (None = give up).
     backoff: Backoff = Exponential()
-    #: Only these (and timeouts) are retried: exception class, tuple of classes, or predicate. By default whatever a handler raises,
-    #: a stray SystemExit or CancelledError included: they are no reason to give a job up.
+    #: Only these (and timeouts) are retried: exception class, tuple of classes, or predicate. By default whatever a
+    #: handler raises, a stray SystemExit or CancelledError included: they are no reason to give a job up.
     retry_on: ExceptionMatch = BaseException
     #: These are never retried; wins over ``retry_on``.
     give_up_on: ExceptionMatch = ()
@@ -155,7 +156,7 @@ class RetryPolicy:
     timeout: Seconds | None = 600.0
 
     def __post_init__(self) -> None:
-        limit = self.max_retries
+        limit: object = self.max_retries
         if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 0):
             raise InvalidPolicy(f"max_retries must be a whole number >= 0 or None, got {limit!r}")
         object.__setattr__(self, "backoff", to_backoff(self.backoff))

@@ -13,7 +13,9 @@ from channels.routing import ChannelNameRouter, ProtocolTypeRouter
 from .exceptions import RetryingError
 from .policy import RetryPolicy
 
-Application = Callable[[dict[str, Any], Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]]
+Application = Callable[
+    [dict[str, Any], Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]
+]
 
 
 class NoRoute(RetryingError):

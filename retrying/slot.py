@@ -42,6 +42,8 @@ class Slot:
         self._attempt: Attempt | None = None
         self._delivery: Delivery | None = None
         self._instance: asyncio.Task[None] | None = None
+        #: The instance got a job.
+        self._useful = False
 
     async def run(self) -> None:
         """Until the lane stops."""
@@ -49,18 +51,14 @@ class Slot:
         current_slot.set(self)
         fruitless = 0
         while not self.lane.stopping:
-            self._delivery = None
+            self._delivery, self._useful = None, False
             self._instance = asyncio.create_task(self._run_instance())
             await asyncio.wait([self._instance])
-            if self._delivery is None and not self.lane.stopping:
-                logger.error(
-                    "the application for channel %s ended without ever asking for a message; starting it again",
-                    self.lane.channel,
-                )
+            if self._useful:
+                fruitless = 0
+            else:  # it would end at once again: no hot loop
                 await asyncio.sleep(delay(fruitless))
                 fruitless += 1
-            else:
-                fruitless = 0
 
     @property
     def wants(self) -> bool:
@@ -71,6 +69,7 @@ class Slot:
         """Hand a job to the waiting instance."""
         assert self._delivery is not None
         self._attempt = attempt
+        self._useful = True
         self.current = CurrentJob(attempt, self.lane.store)
         self._delivery.set_result(message)
 
@@ -92,7 +91,7 @@ class Slot:
         attempt, self._attempt, self.current = self._attempt, None, None
         delivery = self._delivery = Delivery()
         if attempt is not None:
-            swallowed = attempt.settled
+            swallowed = attempt.settled  # handler_ended() settles the others
             self.lane.handler_ended(attempt, None)
             if swallowed:
                 # Its handler swallowed the cancellation that followed a timeout or a lost lease: no more jobs here.
@@ -129,7 +128,15 @@ class Slot:
         attempt, self._attempt, self.current = self._attempt, None, None
         self.lane.forget(self)
         if attempt is None:
-            if error is not None and not isinstance(error, asyncio.CancelledError):
+            if isinstance(error, asyncio.CancelledError):
+                return  # by us
+            if self._delivery is None:
+                logger.error(
+                    "the application for channel %s ended without ever asking for a message; it is started again",
+                    self.lane.channel,
+                    exc_info=error,
+                )
+            elif error is not None:
                 logger.error("an idle consumer of channel %s ended", self.lane.channel, exc_info=error)
         elif attempt.settled or (self._delivery is not None and self._delivery.taken):
             self.lane.handler_ended(attempt, error)

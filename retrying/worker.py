@@ -52,9 +52,7 @@ class Worker:
         self.id = worker_id()
         self.layer = layer
         self.settings = settings or get_settings()
-        self.shutdown_timeout = (
-            self.settings.SHUTDOWN_TIMEOUT_SECONDS if shutdown_timeout is None else shutdown_timeout
-        )
+        self.shutdown_timeout = self.settings.SHUTDOWN_TIMEOUT_SECONDS if shutdown_timeout is None else shutdown_timeout
         self._channels = dict(channels)
         self._routes = [Route(application, name, self.settings.channel(name).policy) for name in channels]
         self._stop = asyncio.Event()

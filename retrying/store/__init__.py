@@ -13,15 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from redis.exceptions import (
-    ConnectionError,
-    NoScriptError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    RedisError,
-    ResponseError,
-    TimeoutError,
-)
+from redis import exceptions as errors
+from redis.exceptions import RedisError
 
 from ..exceptions import StoreFull, StoreUnavailable
 from ..job import Counts, Job, State, WorkerInfo
@@ -90,12 +83,12 @@ class Store:
             try:
                 try:
                     return call.parse(client.evalsha(*self._request(call, attempt)))
-                except NoScriptError:
+                except errors.NoScriptError:
                     return call.parse(client.eval(*self._request(call, attempt, whole=True)))
             except RedisError as error:
                 if not self._passes(error) or attempt == TRIES - 1:
                     raise self._translate(error) from error
-                if isinstance(error, ReadOnlyError):
+                if isinstance(error, errors.ReadOnlyError):
                     client.connection_pool.disconnect()
                 time.sleep(PAUSE * random.uniform(1, 2))
         raise AssertionError("unreachable")
@@ -107,12 +100,12 @@ class Store:
             try:
                 try:
                     return call.parse(await client.evalsha(*self._request(call, attempt)))
-                except NoScriptError:
+                except errors.NoScriptError:
                     return call.parse(await client.eval(*self._request(call, attempt, whole=True)))
             except RedisError as error:
                 if not self._passes(error) or attempt == TRIES - 1:
                     raise self._translate(error) from error
-                if isinstance(error, ReadOnlyError):
+                if isinstance(error, errors.ReadOnlyError):
                     await client.connection_pool.disconnect()
                 await asyncio.sleep(PAUSE * random.uniform(1, 2))
         raise AssertionError("unreachable")
@@ -124,13 +117,13 @@ class Store:
 
     @staticmethod
     def _passes(error: RedisError) -> bool:
-        if isinstance(error, (ConnectionError, TimeoutError, ReadOnlyError)):
+        if isinstance(error, (errors.ConnectionError, errors.TimeoutError, errors.ReadOnlyError)):
             return True
-        return isinstance(error, ResponseError) and str(error).startswith(PASSING)
+        return isinstance(error, errors.ResponseError) and str(error).startswith(PASSING)
 
     @classmethod
     def _translate(cls, error: RedisError) -> Exception:
-        if isinstance(error, OutOfMemoryError) or str(error).startswith("OOM"):
+        if isinstance(error, errors.OutOfMemoryError) or str(error).startswith("OOM"):
             return StoreFull()
         if cls._passes(error):
             return StoreUnavailable(f"the job store did not answer: {error}")
@@ -140,8 +133,10 @@ class Store:
 
     def enqueue(self, channel: str, jobs: Sequence[NewJob], *, capacity: int | None = None) -> Call[list[Enqueued]]:
         """Store ``jobs``, all or none; an empty list comes back when ``capacity`` (jobs waiting) would be exceeded."""
-        args = ("" if capacity is None else capacity, ms(self.limits.dedup), len(jobs))
-        return self._call("enqueue", channel, calls.parse_enqueued, *args, *(arg for job in jobs for arg in job.args()))
+        args: list[calls.Arg] = ["" if capacity is None else capacity, ms(self.limits.dedup), len(jobs)]
+        for job in jobs:
+            args += job.args()
+        return self._call("enqueue", channel, calls.parse_enqueued, *args)
 
     # Workers
 
@@ -160,8 +155,10 @@ class Store:
 
         ``repeated``: this very claim was sent before and its reply may have been lost.
         """
-        ends = (ms(self.limits.dedup), keep, len(succeeded), *(part for lease in succeeded for part in lease))
-        begin = (worker, token, ms(self.limits.lease), wanted)
+        ends: list[calls.Arg] = [ms(self.limits.dedup), keep, len(succeeded)]
+        for lease in succeeded:
+            ends += lease
+        begin: list[calls.Arg] = [worker, token, ms(self.limits.lease), wanted]
         return self._call(
             "claim",
             channel,
@@ -174,11 +171,9 @@ class Store:
 
     def retry(self, channel: str, retries: Sequence[Retry]) -> Call[list[tuple[Settled, int | None]]]:
         """End attempts that are tried again later; with each result comes the due time in ms."""
-        args = [
-            arg
-            for (lease, delay, charged, error, limit) in retries
-            for arg in (*lease, delay, "failures" if charged else "snoozes", error, "" if limit is None else limit)
-        ]
+        args: list[calls.Arg] = []
+        for lease, delay, charged, error, limit in retries:
+            args += [*lease, delay, "failures" if charged else "snoozes", error, "" if limit is None else limit]
         return self._call("retry", channel, calls.parse_retried, len(retries), *args)
 
     def release(self, channel: str, leases: Sequence[Lease]) -> Call[list[Settled]]:
@@ -189,11 +184,9 @@ class Store:
 
     def bury(self, channel: str, burials: Sequence[Burial]) -> Call[list[Settled]]:
         """End attempts whose job becomes a dead letter."""
-        args = [
-            arg
-            for lease, reason, error, limit in burials
-            for arg in (*lease, reason, error, "" if limit is None else limit)
-        ]
+        args: list[calls.Arg] = []
+        for lease, reason, error, limit in burials:
+            args += [*lease, reason, error, "" if limit is None else limit]
         return self._call("bury", channel, calls.parse_settled, len(burials), *args)
 
     def discard(self, channel: str, lease: Lease, reason: str) -> Call[list[Settled]]:

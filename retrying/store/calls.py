@@ -202,12 +202,17 @@ def parse_claim(reply: list[Any]) -> Claim:
         [Settled(status) for status in settled],
         [
             Claimed(
-                text(job[0]),
-                job[1],
-                *(int(number) for number in job[2:8]),
-                text(job[8]),
-                text(job[9]),
-                text(job[10]),
+                id=text(job[0]),
+                payload=job[1],
+                attempt=int(job[2]),
+                failures=int(job[3]),
+                rescues=int(job[4]),
+                releases=int(job[5]),
+                created=int(job[6]),
+                priority=int(job[7]),
+                policy=text(job[8]),
+                topic=text(job[9]),
+                worker_before=text(job[10]),
             )
             for job in jobs
         ],
@@ -228,9 +233,8 @@ def parse_renewed(reply: list[Any]) -> list[Renewed]:
 
 def parse_swept(reply: list[Any]) -> Swept:
     promoted, purged, rescued = reply
-    return Swept(
-        promoted, purged, [Rescue(text(job), text(worker), count, bool(buried)) for job, worker, count, buried in rescued]
-    )
+    rescues = [Rescue(text(job), text(worker), count, bool(buried)) for job, worker, count, buried in rescued]
+    return Swept(promoted, purged, rescues)
 
 
 def parse_state(reply: bytes) -> State | None:
@@ -245,9 +249,7 @@ def parse_counts(reply: list[int]) -> Counts:
 
 
 def parse_workers(reply: list[Any]) -> list[WorkerInfo]:
-    return [
-        WorkerInfo(id=text(reply[i]), seen_seconds_ago=int(reply[i + 1]) / 1000) for i in range(0, len(reply), 2)
-    ]
+    return [WorkerInfo(id=text(reply[i]), seen_seconds_ago=int(reply[i + 1]) / 1000) for i in range(0, len(reply), 2)]
 
 
 def job_parser(channel: str, job_id: str) -> Callable[[list[bytes]], Job | None]:

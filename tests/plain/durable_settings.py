@@ -12,7 +12,7 @@ CHANNEL_LAYERS = {
     }
 }
 RETRYING = {
-    "LEASE_SECONDS": float(os.environ.get("LEASE_SECONDS", 1)),
-    "SWEEP_SECONDS": float(os.environ.get("SWEEP_SECONDS", 0.3)),
+    "LEASE_SECONDS": float(os.environ.get("LEASE_SECONDS", "1")),
+    "SWEEP_SECONDS": float(os.environ.get("SWEEP_SECONDS", "0.3")),
     "DEFAULT_POLICY": {"max_retries": 2, "backoff": 0.2},
 }

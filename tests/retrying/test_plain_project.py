@@ -29,9 +29,7 @@ for n in range(int(sys.argv[2])):
 def send(settings: str, channel: str, redis_url: str) -> None:
     """Send the messages from a process of the project's own."""
     env = {"DJANGO_SETTINGS_MODULE": settings, "REDIS_URL": redis_url, "PYTHONPATH": str(ROOT), "EFFECTS": "unused"}
-    subprocess.run(
-        [sys.executable, "-c", SEND, channel, str(MESSAGES)], env=env, cwd=ROOT, check=True, timeout=60
-    )
+    subprocess.run([sys.executable, "-c", SEND, channel, str(MESSAGES)], env=env, cwd=ROOT, check=True, timeout=60)
 
 
 @pytest.mark.parametrize("channel", ["work", "sync-work"])
@@ -64,11 +62,9 @@ def test_plain_project_loses_most_of_them(redis_url: str, effects: Effects, tmp_
     with RunWorker(settings, "work", log=tmp_path / "second.log", env=env) as second:
         # A message sent after the rest proves that the second worker has read all that there was.
         send_one = SEND.replace("range(int(sys.argv[2]))", "[1000]")
-        subprocess.run(
-            [sys.executable, "-c", send_one, "work"], env={**second.env}, cwd=ROOT, check=True, timeout=60
-        )
+        subprocess.run([sys.executable, "-c", send_one, "work"], env={**second.env}, cwd=ROOT, check=True, timeout=60)
         wait_for(lambda: 1000 in effects.numbers(), "the message sent last is done")
-    assert MESSAGES - len(set(effects.numbers()) - {1000}) > MESSAGES / 2, "plain Channels should have lost most of them"
+    assert MESSAGES - len(set(effects.numbers()) - {1000}) > MESSAGES / 2, "plain Channels lost fewer than half"
 
 
 def test_messages_that_plain_processes_left_behind_are_adopted(

@@ -19,7 +19,7 @@ from retrying.worker import Worker
 try:
     from uvloop import run
 except ImportError:
-    from asyncio import run
+    from asyncio import run  # type: ignore[assignment]
 
 
 class Command(ChannelsCommand):
