@@ -176,7 +176,7 @@ class System:
     async def until_ready(self) -> None:
         """Wait until page, worker, store and database answer. Nothing limits the time."""
         while (answer := await self.readiness()) is None or answer["ready"] is not True:
-            await asyncio.sleep(READY_POLL_SECONDS)  # noqa: ASYNC110 - it is another process that becomes ready
+            await asyncio.sleep(READY_POLL_SECONDS)
 
     async def sign_in_link(self) -> str:
         """A fresh one-time link to the page; it is in the log as well. Raises PartError."""
