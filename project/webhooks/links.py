@@ -10,7 +10,6 @@ from django.urls import reverse
 from django.utils import timezone
 
 SALT = "project.webhooks.sign_in_link"
-HOW_TO_GET_ONE = "Get a fresh one with: python manage.py sign_in_link"
 
 
 class LinkProblem(Exception):
@@ -29,13 +28,13 @@ def redeem(token: str) -> AbstractBaseUser:
         data = signing.loads(token, salt=SALT, max_age=settings.SIGN_IN_LINK_SECONDS)
     except signing.SignatureExpired:
         minutes = settings.SIGN_IN_LINK_SECONDS // 60
-        raise LinkProblem(f"This link has expired: it was good for {minutes} minutes. {HOW_TO_GET_ONE}") from None
+        raise LinkProblem(f"This link has expired: it was good for {minutes} minutes.") from None
     except signing.BadSignature:
-        raise LinkProblem(f"This is not a complete sign-in link. {HOW_TO_GET_ONE}") from None
+        raise LinkProblem("This is not a complete sign-in link.") from None
     user = get_user_model()._default_manager.filter(pk=data["user"], is_active=True).first()
     if user is not None and _stamp(user) == data["stamp"] and _claim(user):
         return user
-    raise LinkProblem(f"This link was used already, or its user signed in by another one. {HOW_TO_GET_ONE}")
+    raise LinkProblem("This link was used already, or its user signed in by another one.")
 
 
 def _claim(user: AbstractBaseUser) -> bool:

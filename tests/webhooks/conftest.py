@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.contrib.auth.models import User
 
 from project.webhooks import records
@@ -84,8 +85,16 @@ def let_through(settings: Any, receiver: Receiver) -> Receiver:
     return receiver
 
 
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """In a file: threads and other processes see the same database, which one in memory doesn't offer."""
+    database = settings.DATABASES["default"]
+    if database["ENGINE"].endswith("sqlite3"):
+        database["TEST"]["NAME"] = str(tmp_path_factory.mktemp("database") / "test.sqlite3")
+
+
 @pytest.fixture
-def user(db: None) -> User:
+def user(transactional_db: None) -> User:
     return User.objects.create_user("ann")
 
 
