@@ -54,7 +54,8 @@ class Settings:
     MAX_RESCUES: int = 3
     #: Running jobs get this long to end when the worker is told to stop.
     SHUTDOWN_TIMEOUT_SECONDS: float = 25.0
-    #: An attempt older than this makes its process exit with 70, after it gave its other jobs back.
+    #: An attempt older than this (and than its own timeout; one without a timeout is exempt) makes its process exit
+    #: with 70, after it gave its other jobs back: a sync handler that hangs can't be cancelled.
     HARD_TIMEOUT_SECONDS: float = 3600.0
     #: Events that a topic keeps.
     TOPIC_MAX_EVENTS: int = 1000

@@ -69,9 +69,14 @@ class Renewal(threading.Thread):
                 self._loop.call_soon_threadsafe(lane.renewed, attempt, answer)
         return True
 
+    def _hard_end(self, attempt: Attempt) -> float:
+        """A policy that allows more than the hard timeout means it; one without a timeout too."""
+        allowed = attempt.policy.timeout
+        return float("inf") if allowed is None else attempt.started + max(self._hard_timeout, allowed)
+
     def _enforce_hard_timeout(self, attempts: list[Attempt]) -> None:
-        oldest = time.monotonic() - self._hard_timeout
-        stuck = [attempt for attempt in attempts if attempt.started < oldest and not attempt.ended]
+        now = time.monotonic()
+        stuck = [attempt for attempt in attempts if not attempt.ended and now > self._hard_end(attempt)]
         if not stuck:
             return
         logger.critical("past the hard timeout of %s s, the process exits: %s", self._hard_timeout, stuck[0])

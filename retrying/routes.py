@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from inspect import iscoroutinefunction
+from inspect import getattr_static, iscoroutinefunction
 from typing import Any
 
-from channels.consumer import AsyncConsumer, get_handler_name
+from channels.consumer import AsyncConsumer, SyncConsumer, get_handler_name
 from channels.routing import ChannelNameRouter, ProtocolTypeRouter
 
 from .exceptions import RetryingError
@@ -16,6 +16,9 @@ from .policy import RetryPolicy
 Application = Callable[
     [dict[str, Any], Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]
 ]
+
+
+CHANNELS_DISPATCH = tuple(getattr_static(consumer, "dispatch") for consumer in (AsyncConsumer, SyncConsumer))
 
 
 class NoRoute(RetryingError):
@@ -59,8 +62,10 @@ class Route:
         return found
 
     def lacks(self, message_type: str) -> bool:
-        """Whether the consumer class is known and has no method for that type."""
-        return self.consumer is not None and self._method(message_type) is None
+        """Whether the consumer class is known, dispatches as Channels does, and has no method for that type."""
+        if self.consumer is None or self._method(message_type) is not None:
+            return False
+        return getattr_static(self.consumer, "dispatch") in CHANNELS_DISPATCH
 
     def _method(self, message_type: str) -> Any:
         try:

@@ -35,6 +35,14 @@ def redis_url(valkey: Valkey) -> str:
     return valkey.url
 
 
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The test database in a file: one in memory is seen by one connection only, and threads have their own."""
+    database = settings.DATABASES["default"]
+    if database["ENGINE"].endswith("sqlite3"):
+        database.setdefault("TEST", {})["NAME"] = str(tmp_path_factory.mktemp("database") / "test.sqlite3")
+
+
 @pytest.fixture(autouse=True)
 def _empty_store(request: pytest.FixtureRequest) -> Iterator[None]:
     """Every test begins with an empty server, its own layer object, and leaves nothing open."""
