@@ -28,11 +28,11 @@ class Request:
 class Receiver:
     """A real HTTP server on loopback. Each request gets the next of ``answers``, the last one again and again.
 
-    An answer is raw HTTP; "" hangs up without a word, None never answers.
+    An answer is raw HTTP; b"" hangs up without a word, None never answers, an event answers 200 when it is set.
     """
 
     origin: str
-    answers: list[bytes | None]
+    answers: list[bytes | asyncio.Event | None]
     requests: list[Request] = field(default_factory=list)
     connections: int = 0
 
@@ -60,6 +60,9 @@ async def receiver() -> AsyncIterator[Receiver]:
                 if answer is None:
                     await reader.read()  # until the caller hangs up
                     return
+                if isinstance(answer, asyncio.Event):
+                    await answer.wait()
+                    answer = OK
                 writer.write(answer)
                 await writer.drain()
                 if not answer or b"Content-Length" not in answer:
