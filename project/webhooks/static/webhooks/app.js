@@ -20,6 +20,7 @@ const detail = new Detail(deliveries, connection);
 const form = new Form(deliveries, connection, taken);
 const narrow = matchMedia("(max-width: 52rem)");
 let following = false;
+let workerMissing = false;
 
 // ---- the address: / is the list, /deliveries/<id>/ the same page with that delivery open
 
@@ -70,7 +71,10 @@ function follow(topic) {
   following = true;
   let asOf = 0;
   connection.subscribe(topic, {
-    event: ({ job }) => deliveries.touch(job.split(".")[0]), // a job's id is the delivery's and its generation
+    event: ({ job, name }) => {
+      deliveries.touch(job.split(".")[0]); // a job's id is the delivery's and its generation
+      if (name === "running" && workerMissing) status(); // not any longer
+    },
     subscribed: () => (asOf = performance.now()),
     snapshot: (page) => { // instead of the events, when the log no longer holds all that was missed
       deliveries.takeFirst(page, asOf);
@@ -85,6 +89,7 @@ async function status() {
     const answer = await getStatus();
     syncClock(answer.now, sent, Date.now());
     showStatus(answer);
+    workerMissing = !answer.worker;
     form.offerReceivers(answer.receivers);
     detail.allowKill(answer.debug && answer.staff);
     follow(answer.user_topic);

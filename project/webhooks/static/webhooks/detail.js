@@ -2,7 +2,7 @@
 import { copies } from "./copy.js";
 import { announce, byId, parts, say, setData, setText } from "./dom.js";
 import { enable, oneAtATime } from "./once.js";
-import { showTime } from "./time.js";
+import { hideTime, showTime } from "./time.js";
 import { Timeline } from "./timeline.js";
 import { headline, phase, shortUrl, splitUrl, waits, waitsForRetry } from "./words.js";
 
@@ -74,8 +74,8 @@ export class Detail {
     setText(p.where, where);
     setText(p.what, what);
     setText(p.headline, headline(delivery));
-    p.next.hidden = !waits(delivery);
     if (waits(delivery)) showTime(p.next, delivery.job.due_at, waitsForRetry(delivery) ? "next" : "first");
+    else hideTime(p.next);
     setText(p.id, delivery.id);
     showTime(p.created, delivery.created_at);
     p["send-at-fact"].hidden = !delivery.send_at;

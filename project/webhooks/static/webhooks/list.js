@@ -1,7 +1,7 @@
 // The list of deliveries. A row is made once and patched in place from then on; the list is never drawn anew.
 import { copies } from "./copy.js";
 import { byId, fromTemplate, setData, setText } from "./dom.js";
-import { showTime } from "./time.js";
+import { hideTime, showTime } from "./time.js";
 import { phase, rowWords, splitUrl, waits, waitsForRetry } from "./words.js";
 
 export class List {
@@ -79,8 +79,8 @@ export class List {
     setText(parts.badge, word);
     setText(parts.words, rowWords(delivery));
     parts.words.title = delivery.reason;
-    parts.next.hidden = !waits(delivery);
     if (waits(delivery)) showTime(parts.next, delivery.job.due_at, waitsForRetry(delivery) ? "next" : "first");
+    else hideTime(parts.next);
   }
 
   async #older() {

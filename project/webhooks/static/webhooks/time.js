@@ -60,12 +60,20 @@ const LIVE = {
   clock: null,
 };
 
+/** Takes a time out of the page, its words too: hidden text is still text to a search or a screen reader. */
+export function hideTime(element) {
+  element.hidden = true;
+  delete element.dataset.live;
+  setText(element, "");
+}
+
 /** Makes a <time> show `iso` in one of the ways above and keeps it right as time passes. */
 export function showTime(element, iso, way = "relative") {
   if (element.dateTime !== iso || element.dataset.live !== way) {
     element.dateTime = iso;
     element.dataset.live = way;
     element.title = exact(iso);
+    element.hidden = false;
   }
   refresh(element);
 }

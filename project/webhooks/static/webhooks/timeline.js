@@ -2,7 +2,7 @@
 import { killWorker } from "./api.js";
 import { fromTemplate, say, setData, setText } from "./dom.js";
 import { oneAtATime } from "./once.js";
-import { duration, exact, showTime } from "./time.js";
+import { duration, exact, hideTime, showTime } from "./time.js";
 import { capital, rescue, stand, waits, waitsForRetry, why, workerName } from "./words.js";
 
 export class Timeline {
@@ -87,7 +87,7 @@ export class Timeline {
     setText(parts.request, requestText(delivery, attempt));
     setText(parts.response, responseText(attempt));
     if (running) showTime(parts.elapsed, attempt.started_at, "elapsed");
-    parts.elapsed.hidden = !running;
+    else hideTime(parts.elapsed);
     if (!entry.kill) entry.kill = this.#makeKill(entry, attempt.worker);
     parts.kill.hidden = !(running && this.#mayKill && attempt.worker && !killed);
   }
@@ -118,12 +118,14 @@ function fillAccepted({ element, parts }, delivery) {
 function fillAgain({ element, parts }) {
   setData(element, "outcome", "done");
   setText(parts.title, "Redelivered");
-  parts.at.hidden = true;
+  hideTime(parts.at);
   setText(parts.why, "Sent again by you: the retries start over.");
 }
 
 function fillEnd({ element, parts }, delivery) {
   setData(element, "outcome", delivery.state === "pending" ? "next" : delivery.state);
+  hideTime(parts.at);
+  hideTime(parts.next);
   if (waits(delivery)) {
     setText(parts.title, waitsForRetry(delivery) ? "Next attempt" : "First attempt");
     showTime(parts.at, delivery.job.due_at, "clock");
@@ -138,8 +140,6 @@ function fillEnd({ element, parts }, delivery) {
     const length = delivery.finished_at ? Date.parse(delivery.finished_at) - Date.parse(delivery.created_at) : 0;
     setText(parts.why, delivery.reason ? capital(delivery.reason) : `${duration(length)} after it was accepted.`);
   }
-  parts.at.hidden = !(waits(delivery) || delivery.finished_at);
-  parts.next.hidden = !waits(delivery);
 }
 
 const headerLines = (headers) => Object.entries(headers ?? {}).map(([name, value]) => `${name}: ${value}`);
