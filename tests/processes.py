@@ -1,4 +1,4 @@
-"""Real workers in processes of their own."""
+"""Real processes: started, signalled and killed by their pid; nothing outlives its block."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -14,19 +15,13 @@ from tests.conftest import wait_for
 ROOT = Path(__file__).resolve().parent.parent
 
 
-class RunWorker:
-    """``manage.py runworker`` of the project with these settings; killed at the end of the block if still there."""
+class Process:
+    """A process whose output goes to ``log``; killed at the end of the block if still there."""
 
-    def __init__(self, settings: str, *args: str, log: Path, env: dict[str, str] | None = None) -> None:
+    def __init__(self, args: Sequence[str], *, log: Path, env: Mapping[str, str]) -> None:
+        self.args = list(args)
         self.log = log
-        self.args = [sys.executable, "-W", "ignore", "-m", "django", "runworker", *args]
-        self.env = {
-            **os.environ,
-            "DJANGO_SETTINGS_MODULE": settings,
-            "PYTHONPATH": str(ROOT),
-            "PYTHONUNBUFFERED": "1",
-            **(env or {}),
-        }
+        self.env = dict(env)
 
     def __enter__(self) -> Self:
         with self.log.open("ab") as output:
@@ -37,7 +32,6 @@ class RunWorker:
 
     def __exit__(self, *_: object) -> None:
         if self.process.poll() is None:
-            self.process.send_signal(signal.SIGCONT)
             self.process.kill()
         self.process.wait()
 
@@ -46,13 +40,8 @@ class RunWorker:
         return self.process.pid
 
     def text(self) -> str:
-        """What it logged so far."""
+        """What it printed so far."""
         return self.log.read_text()
-
-    def ready(self) -> Self:
-        """Wait until it consumes."""
-        wait_for(lambda: self._alive() and "is ready" in self.text(), f"the worker is ready; it said: {self.text()}")
-        return self
 
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
@@ -65,6 +54,28 @@ class RunWorker:
     def ended(self, timeout: float = 20) -> int:
         """Wait for its end and return the exit status."""
         return self.process.wait(timeout)
+
+
+class RunWorker(Process):
+    """``runworker`` of the project with these settings."""
+
+    def __init__(self, settings: str, *args: str, log: Path, env: Mapping[str, str] | None = None) -> None:
+        super().__init__(
+            [sys.executable, "-W", "ignore", "-m", "django", "runworker", *args],
+            log=log,
+            env={
+                **os.environ,
+                "PYTHONPATH": str(ROOT),
+                "PYTHONUNBUFFERED": "1",
+                **(env or {}),
+                "DJANGO_SETTINGS_MODULE": settings,
+            },
+        )
+
+    def ready(self) -> Self:
+        """Wait until it consumes."""
+        wait_for(lambda: self._alive() and "is ready" in self.text(), f"the worker is ready; it said: {self.text()}")
+        return self
 
     def _alive(self) -> bool:
         assert self.process.poll() is None, f"the worker ended with {self.process.returncode}: {self.text()}"
