@@ -95,7 +95,7 @@ class Job:
             error=fields.get("error", ""),
             reason=fields.get("reason", ""),
             topic=fields.get("topic") or None,
-            cancel_requested=bool(fields.get("cancel")),
+            cancel_requested="cancel" in fields,
         )
 
 

@@ -87,7 +87,7 @@ class Connections:
     def close(self) -> None:
         """Close the sync connections."""
         if self._sync is not None:
-            self._sync.close()
+            self._sync.connection_pool.disconnect()  # close() leaves a pool that it was given open
             self._sync = None
 
     def _make(self, flavour: Any, **options: Any) -> Any:

@@ -9,9 +9,9 @@ for i = 1, number() do
   local id, token, reason = take(), take(), take()
   local status = fence(id, token)
   if status == 1 then
-    local topic = read(id, 'topic')[1]
+    local job = read(id, 'topic', 'cancel')
     unlease(id, token)
-    finish(id, topic, 'cancelled', reason)
+    finish(id, job[1], 'cancelled', job[2] or reason) -- who cancelled it said why
   end
   results[i] = status
 end

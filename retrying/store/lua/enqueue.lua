@@ -8,8 +8,14 @@
 -- Returns  {} when over capacity, else for each {1 new | 0 known, state, due or "", created, attempt}
 -- A crash before it: nothing. After it, reply lost: the same ids again change nothing.
 local capacity, remembered, count = take(), number(), number()
-if capacity ~= '' and call('ZCARD', READY) + call('ZCARD', SCHEDULED) + count > tonumber(capacity) then
-  return {}
+if capacity ~= '' then
+  local fresh = count
+  for i = 0, count - 1 do
+    fresh = fresh - call('EXISTS', JOB .. ARGV[cursor + 1 + 8 * i]) -- a repeat of a stored job takes no place
+  end
+  if fresh > 0 and call('ZCARD', READY) + call('ZCARD', SCHEDULED) + fresh > tonumber(capacity) then
+    return {}
+  end
 end
 local results, ready = {}, false
 for i = 1, count do

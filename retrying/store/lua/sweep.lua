@@ -20,7 +20,7 @@ end
 -- door: they get one interval to come in before anything is taken from them.
 local meta = call('HMGET', META, 'swept', 'grace')
 local grace = tonumber(meta[2] or 0)
-if meta[1] and now - tonumber(meta[1]) > 2 * interval then
+if meta[1] and now - tonumber(meta[1]) > 2 * interval and grace <= tonumber(meta[1]) then -- once: not each time it is late
   grace = now + interval
   call('HSET', META, 'grace', string.format('%.0f', grace))
 end
