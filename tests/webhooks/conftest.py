@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import os
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -107,3 +110,51 @@ def make_delivery(user: User) -> Callable[..., Delivery]:
         return records.create(owner.pk, Order(url=url, payload=payload, send_at=None), None)
 
     return make
+
+
+def site_environment(receiver_origin: str) -> dict[str, str]:
+    """For processes of the site: this test's database, store and receiver; short delays."""
+    return {
+        "DATABASE_URL": f"sqlite:///{settings.DATABASES['default']['NAME']}",
+        "REDIS_URL": os.environ["REDIS_URL"],
+        "DJANGO_DEBUG": "1",
+        "WEBHOOK_RECEIVER_ORIGIN": receiver_origin,
+        "LEASE_SECONDS": "2",
+        "SWEEP_SECONDS": "0.2",
+        "DELIVERIES_BACKOFF_SECONDS": "0.1",
+        "DELIVERIES_TIMEOUT_SECONDS": "5",
+    }
+
+
+class ThreadedReceiver(ThreadingHTTPServer):
+    """A receiver for tests without an event loop. Answers with ``statuses`` in turn, the last again and again."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.origin = f"http://127.0.0.1:{self.server_port}"
+        self.statuses = [200]
+        self.bodies: list[bytes] = []
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: ThreadedReceiver
+
+    def do_POST(self) -> None:
+        self.server.bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
+        statuses = self.server.statuses
+        self.send_response(statuses.pop(0) if len(statuses) > 1 else statuses[0])
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Nothing to the console."""
+
+
+@pytest.fixture
+def threaded_receiver() -> Iterator[ThreadedReceiver]:
+    with ThreadedReceiver() as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()

@@ -65,7 +65,9 @@ def test_the_time_that_is_signed_is_utc() -> None:
             signed_headers("{}", webhook_id="abc", secret=SECRET, now=wrong)
 
 
-async def test_no_proxy_and_no_credentials_from_the_environment(let_through: Any, monkeypatch: Any, tmp_path: Any) -> None:
+async def test_no_proxy_and_no_credentials_from_the_environment(
+    let_through: Any, monkeypatch: Any, tmp_path: Any
+) -> None:
     netrc = tmp_path / "netrc"
     netrc.write_text("machine 127.0.0.1 login me password secret")
     monkeypatch.setenv("NETRC", str(netrc))

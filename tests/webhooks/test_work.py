@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from channels.db import database_sync_to_async
-from django.conf import settings as django_settings
 from django.contrib.auth.models import User
 
 from project.webhooks import actions, present, records
@@ -23,38 +22,19 @@ from retrying.layers import get_layer
 from tests.conftest import await_for
 from tests.processes import RunWorker
 
-pytestmark = pytest.mark.usefixtures("closed_layer")
+from .conftest import site_environment
 
 MakeWorker = Callable[..., RunWorker]
 
 
 @pytest.fixture
-async def closed_layer() -> AsyncIterator[None]:
-    """What a test opened on its event loop is closed on it."""
-    yield
-    await get_layer().close_pools()
-
-
-@pytest.fixture
 def make_worker(let_through: Any, tmp_path: Path, user: User, redis_url: str) -> MakeWorker:
     def make(**env: str) -> RunWorker:
-        return RunWorker("project.settings", CHANNEL, log=tmp_path / "worker.log", env=environment(let_through) | env)
+        return RunWorker(
+            "project.settings", CHANNEL, log=tmp_path / "worker.log", env=site_environment(let_through.origin) | env
+        )
 
     return make
-
-
-def environment(receiver: Any) -> dict[str, str]:
-    """For processes of the site: this test's database, store and receiver; short delays."""
-    return {
-        "DATABASE_URL": f"sqlite:///{django_settings.DATABASES['default']['NAME']}",
-        "REDIS_URL": os.environ["REDIS_URL"],
-        "DJANGO_DEBUG": "1",
-        "WEBHOOK_RECEIVER_ORIGIN": receiver.origin,
-        "LEASE_SECONDS": "2",
-        "SWEEP_SECONDS": "0.2",
-        "DELIVERIES_BACKOFF_SECONDS": "0.1",
-        "DELIVERIES_TIMEOUT_SECONDS": "5",
-    }
 
 
 def status(code: str, headers: str = "") -> bytes:
@@ -128,14 +108,8 @@ async def test_retry_after_is_waited_for(make_worker: MakeWorker, let_through: A
     first, second = detail["attempts"]
     assert (first["retry_after"], first["error"]) == (1, "429 Too Many Requests, Retry-After 1 s")
     assert second["started_at"] >= first["ended_at"]
-    elapsed = [parse(attempt["started_at"]) for attempt in (first, second)]
+    elapsed = [datetime.fromisoformat(attempt["started_at"]) for attempt in (first, second)]
     assert (elapsed[1] - elapsed[0]).total_seconds() >= 1
-
-
-def parse(text: str) -> Any:
-    from datetime import datetime
-
-    return datetime.fromisoformat(text)
 
 
 async def test_gone_disables_the_endpoint_and_what_still_waits_for_it(
@@ -144,7 +118,6 @@ async def test_gone_disables_the_endpoint_and_what_still_waits_for_it(
     let_through.answers = [status("410 Gone")]
     first = await submit(user, let_through.origin)
     second = await submit(user, let_through.origin)
-    await Delivery.objects.filter(pk=second.pk).aupdate(send_at=None)
     with make_worker() as worker:
         worker.ready()
         await finished(first, "failed")
@@ -221,7 +194,7 @@ async def test_cancelling_what_waits_and_what_is_being_sent(
 
 async def test_commands_that_come_twice(let_through: Any, user: User) -> None:
     """Without a worker: what each command leaves in the row and in the store."""
-    later = (await database_sync_to_async(in_an_hour)()).isoformat()
+    later = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
     first, second = await asyncio.gather(
         *(submit(user, let_through.origin, send_at=later, command_id="c-1") for _ in range(2))
     )
@@ -244,14 +217,6 @@ async def test_commands_that_come_twice(let_through: Any, user: User) -> None:
     assert late.generation == 2
     counts = await jobs.acounts(CHANNEL)
     assert (counts.scheduled, counts.ready) == (0, 1)
-
-
-def in_an_hour() -> Any:
-    from datetime import timedelta
-
-    from django.utils import timezone
-
-    return timezone.now() + timedelta(hours=1)
 
 
 async def test_somebody_elses_delivery_is_out_of_reach(let_through: Any, user: User) -> None:

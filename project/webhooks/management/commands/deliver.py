@@ -14,7 +14,6 @@ from project.webhooks.people import DEFAULT_NAME, get_or_make_user
 from project.webhooks.targets import BadInput
 from project.webhooks.watch import NO_WORKER, NOT_QUEUED, Watcher, watcher_for
 from retrying import StoreUnavailable, jobs
-from retrying.layers import get_layer
 
 EXAMPLE = '{"event": "example", "data": {"hello": "world"}}'
 POLL_SECONDS = 0.2
@@ -56,17 +55,14 @@ class Command(BaseCommand):
 
 async def _run(owner_id: int, options: dict[str, Any], watcher: Watcher) -> int:
     """Submit, follow if asked to, and say with which code to exit. Raises BadInput."""
-    try:
-        delivery, queued = await actions.submit(
-            owner_id, url=options["url"], payload=options["payload"], send_at=options["send_at"]
-        )
-        watcher.accepted(await present.summary(delivery), queued=queued)
-        if options["watch"]:
-            return await _follow(delivery, watcher)
-        watcher.finished(await present.detail(delivery))
-        return DELIVERED
-    finally:
-        await get_layer().close_pools()
+    delivery, queued = await actions.submit(
+        owner_id, url=options["url"], payload=options["payload"], send_at=options["send_at"]
+    )
+    watcher.accepted(await present.summary(delivery), queued=queued)
+    if options["watch"]:
+        return await _follow(delivery, watcher)
+    watcher.finished(await present.detail(delivery))
+    return DELIVERED
 
 
 async def _follow(delivery: Delivery, watcher: Watcher) -> int:
