@@ -61,7 +61,3 @@ class DeliveriesPage:
         """The delivery as the site has it."""
         answer: dict[str, Any] = self.page.request.get(f"{self.origin}/api/deliveries/{delivery_id}/").json()
         return answer
-
-    def count(self) -> int:
-        """How many deliveries the site has for this person (at most a page of them)."""
-        return len(self.page.request.get(f"{self.origin}/api/deliveries/").json()["deliveries"])

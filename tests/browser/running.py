@@ -139,6 +139,11 @@ class Site:
         with contextlib.closing(sqlite3.connect(self.directory / "db.sqlite3", timeout=10)) as connection, connection:
             return connection.execute(sql, arguments).fetchall()
 
+    def deliveries(self) -> int:
+        """How many deliveries there are."""
+        [(number,)] = self.query("SELECT COUNT(*) FROM webhooks_delivery")
+        return int(number)
+
     def logs(self) -> str:
         return "\n".join(f"--- {log.name}\n{log.read_text(errors='replace')[-4000:]}" for log in self.directory.glob("*.log"))
 

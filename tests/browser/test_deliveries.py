@@ -101,6 +101,7 @@ def test_a_killed_worker_is_lost_and_another_one_rescues(page: DeliveriesPage, s
     first = page.json(delivery_id)["attempts"][0]["worker"]
     page.attempts.first.get_by_role("button", name="Kill this worker").click()
     expect(page.attempts.first).to_contain_text("Worker killed")
+    wait_until(lambda: not any(worker.runs for worker in site.workers), "the killed worker has ended")
     site.ensure_one_worker()
 
     rescued = page.attempts.first
