@@ -5,14 +5,13 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
-from channels.layers import channel_layers
 from django.conf import settings as django_settings
 from django.core.management import CommandError, call_command
 from django.utils import timezone
@@ -27,15 +26,6 @@ from tests.processes import ROOT
 
 MakeDelivery = Callable[..., Delivery]
 AT_ONCE = timedelta(0)
-
-
-@pytest.fixture
-def own_valkey(tmp_path: Path, monkeypatch: Any) -> Iterator[Valkey]:
-    """A store that may be stopped."""
-    with Valkey(tmp_path / "valkey", appendonly=True) as server:
-        monkeypatch.setitem(django_settings.CHANNEL_LAYERS["default"]["CONFIG"], "hosts", [server.url])
-        channel_layers.backends.clear()
-        yield server
 
 
 def test_a_row_whose_process_died_before_the_enqueue_gets_its_job(make_delivery: MakeDelivery) -> None:
