@@ -231,9 +231,6 @@ class JobConsumer(AsyncWebsocketConsumer):
             self._inbox.put_nowait(follower)
 
     async def _advance(self, follower: Follower) -> None:
-        self._advancing.discard(follower)
-        if follower.left:
-            return
         try:
             start = await follower.advance()
             if start is not None:
@@ -241,8 +238,9 @@ class JobConsumer(AsyncWebsocketConsumer):
         except Exception as error:
             await self._leave(follower.topic)
             self._out.reply(protocol.encode(self._failure(error, f"topic {follower.topic}", topic=follower.topic)))
-        else:
-            self._out.wake(follower)
+        finally:
+            self._advancing.discard(follower)
+        self._out.wake(follower)
 
     async def _begin(self, follower: Follower, start: Start) -> None:
         state = None if start.recovered and follower.resumes else await self.snapshot(follower.topic)
