@@ -42,6 +42,7 @@ class StreamConsumer(JobConsumer):
 
     channel = CHANNEL
     may_go_on = asyncio.Event()
+    running: list[StreamConsumer] = []
     finished: list[str] = []
     snapshots = 0
     banned: set[str] = set()
@@ -78,6 +79,7 @@ class StreamConsumer(JobConsumer):
 
     @command
     async def take_long(self, args: Nothing, command_id: str) -> dict[str, Any]:
+        self.running.append(self)
         await self.may_go_on.wait()
         self.finished.append(command_id)
         return {}

@@ -16,6 +16,7 @@ from .browser import hubs
 @pytest.fixture(autouse=True)
 async def _nothing_stays_behind() -> AsyncIterator[None]:
     StreamConsumer.may_go_on = asyncio.Event()
+    StreamConsumer.running = []
     StreamConsumer.finished = []
     StreamConsumer.snapshots = 0
     StreamConsumer.banned = set()
