@@ -123,10 +123,10 @@ class JobConsumer(AsyncWebsocketConsumer):
             allowed = await self.authorize()
         except Exception as error:
             self._failure(error, "opening a socket")
-            await self.close(Close.TRY_AGAIN)
+            await self.close(int(Close.TRY_AGAIN))
             return
         if not allowed:
-            await self.close(self._refusal())
+            await self.close(int(self._refusal()))
             return
         self.loop = asyncio.get_running_loop()
         self._open = True
@@ -331,7 +331,10 @@ class JobConsumer(AsyncWebsocketConsumer):
 
     async def _close_with(self, code: Close) -> None:
         await self._stop(self._writer)
-        await self.close(code)
+        try:
+            await self.close(int(code))  # a plain int: autobahn takes no subclass
+        except Exception:
+            logger.exception("Closing a socket of user %s with %s failed", self._who(), code)
         for topic in list(self._followers):
             await self._leave(topic)
 

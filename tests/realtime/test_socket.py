@@ -48,7 +48,7 @@ async def test_an_authorization_that_fails_lets_the_browser_try_again(
     monkeypatch.setattr(StreamConsumer, "authorize", fail)
     socket = Browser(websocket, "/ws/?user=5")
     await socket.connect(PATIENCE)
-    assert await socket.hear() == {"type": "close", "code": 1013}
+    assert await socket.hear() == {"type": "close", "code": 4503}
     assert "the details of a mistake" in caplog.text
     await socket.disconnect()
 
@@ -180,7 +180,7 @@ async def test_too_fast_is_answered_and_too_much_of_it_ends_the_socket() -> None
         frames = []
         while (frame := await socket.hear())["type"] != "close":
             frames.append(frame)
-        assert frame["code"] == 1008
+        assert frame["code"] == 4429
         pongs = [frame for frame in frames if frame["type"] == "pong"]
         refused = [frame for frame in frames if frame["type"] == "error"]
         assert protocol.FRAMES_BURST <= len(pongs) <= protocol.FRAMES_BURST + 20
@@ -205,7 +205,7 @@ async def test_too_many_bad_frames_end_the_socket(caplog: pytest.LogCaptureFixtu
             await socket.send_to(text_data="nonsense")
         while (frame := await socket.hear())["type"] != "close":
             assert frame["code"] == "bad_frame"
-        assert frame["code"] == 1008
+        assert frame["code"] == 4429
         assert "too many refused frames" in caplog.text
 
 
