@@ -11,11 +11,14 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
+from asgiref.sync import sync_to_async
 from channels.layers import channel_layers
 from django.conf import settings
 from django.contrib.auth.models import User
+from django.db import connections
 
 from project.development.valkey import Valkey
 from project.webhooks import records
@@ -86,6 +89,7 @@ async def receiver() -> AsyncIterator[Receiver]:
     found = Receiver(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", [OK])
     yield found
     await close_clients()
+    await sync_to_async(connections.close_all)()  # of the thread that async tests look at rows in
     server.close()
     await server.wait_closed()
 
@@ -119,10 +123,19 @@ def make_delivery(user: User) -> Callable[..., Delivery]:
     return make
 
 
+def database_url() -> str:
+    """The test database, for other processes."""
+    database = settings.DATABASES["default"]
+    if database["ENGINE"].endswith("sqlite3"):
+        return f"sqlite:///{database['NAME']}"
+    user, password, host, port = (quote(str(database[key]), safe="") for key in ("USER", "PASSWORD", "HOST", "PORT"))
+    return f"postgres://{user}:{password}@{host}:{port}/{database['NAME']}"
+
+
 def site_environment(receiver_origin: str) -> dict[str, str]:
     """For processes of the site: this test's database, store and receiver; short delays."""
     return {
-        "DATABASE_URL": f"sqlite:///{settings.DATABASES['default']['NAME']}",
+        "DATABASE_URL": database_url(),
         "REDIS_URL": os.environ["REDIS_URL"],
         "DJANGO_DEBUG": "1",
         "WEBHOOK_RECEIVER_ORIGIN": receiver_origin,

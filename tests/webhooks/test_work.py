@@ -150,7 +150,7 @@ async def test_a_killed_worker_is_replaced(make_worker: MakeWorker, let_through:
         detail = await finished(delivery, "delivered")
     assert outcomes(detail) == ["lost", "delivered"]
     assert detail["attempts"][0]["worker"] != detail["attempts"][1]["worker"]
-    assert detail["attempts"][0]["error"] == "its worker was lost; attempt 2 took over"
+    assert detail["attempts"][0]["error"] == "its worker vanished; attempt 2 took over"
     assert {request.headers["webhook-id"] for request in let_through.requests} == {delivery.pk}
 
 
