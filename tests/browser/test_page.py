@@ -243,3 +243,10 @@ def test_it_can_be_used_with_the_keyboard_alone(page: DeliveriesPage) -> None:
     page.page.get_by_text("Request and response").first.focus()
     page.page.keyboard.press("Enter")
     expect(page.page.locator("[data-part=request]").first).to_contain_text("webhook-signature")
+
+    page.button("Redeliver").focus()
+    page.page.keyboard.press("Enter")
+    expect(page.timeline.filter(has_text="Redelivered")).to_have_count(1)
+    expect(
+        page.button("Redeliver").or_(page.page.locator("#detail-heading")).and_(page.page.locator(":focus"))
+    ).to_have_count(1)
