@@ -11,7 +11,6 @@ from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 from django.dispatch import receiver
-from django.dispatch import receiver
 
 from .exceptions import InvalidPolicy
 from .policy import RetryPolicy

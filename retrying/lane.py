@@ -73,7 +73,9 @@ class Lane:
         self._due_timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._down = False
-        #: No job is in hand.
+        #: A claim is on its way: jobs may be leased that we don't know of yet.
+        self._claiming = False
+        #: No job is in hand; when stopping also: no handler runs.
         self._empty = asyncio.Event()
         self._on_failure = on_failure
 
@@ -85,17 +87,23 @@ class Lane:
         """Take no more jobs, and let running ones end: at most ``timeout`` seconds, or until ``hurry``.
         What is left then is cancelled and given back uncharged."""
         self.stopping = True
-        if self.attempts:
-            waits = [asyncio.create_task(event.wait()) for event in (self._empty, hurry)]
+        deadline = time.monotonic() + timeout
+        while self.attempts or (self._claiming and not self._down):
             self._empty.clear()
-            await asyncio.wait(waits, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+            waits = [asyncio.create_task(event.wait()) for event in (self._empty, hurry)]
+            await asyncio.wait(
+                waits, timeout=max(0, deadline - time.monotonic()), return_when=asyncio.FIRST_COMPLETED
+            )
             for wait in waits:
                 wait.cancel()
+            if hurry.is_set() or time.monotonic() >= deadline:
+                break
         left = [attempt for attempt in self.attempts.values() if not attempt.settled]
         for attempt in left:
             attempt.settled = True
             self._interrupt(attempt, "the worker stops")
         if left:
+            self._empty.clear()
             cancelled = asyncio.create_task(self._empty.wait())
             await asyncio.wait([cancelled], timeout=CANCEL_SECONDS)
             cancelled.cancel()
@@ -113,13 +121,11 @@ class Lane:
     async def stop(self) -> None:
         """End every task; jobs that are still in hand come back when their leases end."""
         self.stopping = True
-        for task in list(self._tasks):
-            task.cancel()
         for slot in self.slots:
             slot.end()
         if self._due_timer is not None:
             self._due_timer.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await reconnect.end(self._tasks)
 
     # What slots say
 
@@ -208,7 +214,9 @@ class Lane:
                 continue
             self._rang = False
             self._hungry.clear()
+            self._claiming = True
             token, sent, claim = await self._claim(wanted, batch)
+            self._claiming = False
             del self._succeeded[: len(batch)]
             for attempt, answer in zip(batch, claim.settled, strict=True):
                 self._told(attempt, answer, Ending(End.SUCCESS))
@@ -217,6 +225,8 @@ class Lane:
             self._watch_due(claim.next_due)
             for job in claim.jobs:
                 self._begin(job, token, sent)
+            if not self.attempts:
+                self._empty.set()
 
     async def _claim(self, wanted: int, batch: list[Attempt]) -> tuple[str, float, Claim]:
         token = new_id()
@@ -272,9 +282,9 @@ class Lane:
             attempt.ended = True
             self._settle(attempt, Ending(End.BURIAL, reason=problem, error=problem))
             return
-        slot = next((slot for slot in self._wanting if slot.wants), None)
+        slot = None if self.stopping else next((slot for slot in self._wanting if slot.wants), None)
         if slot is None:
-            self.release(attempt)  # the instance that asked for it ended meanwhile
+            self.release(attempt)  # meanwhile the instance that asked for it ended, or the worker was told to stop
             return
         del self._wanting[slot]
         attempt.slot = slot
@@ -375,8 +385,8 @@ class Lane:
         if attempt.ended and attempt.told:
             if self.attempts.get(attempt.lease.job_id) is attempt:
                 del self.attempts[attempt.lease.job_id]
-            if not self.attempts:
-                self._empty.set()
+        if not self.attempts or (self.stopping and all(item.ended for item in self.attempts.values())):
+            self._empty.set()
 
     # Sweeping
 

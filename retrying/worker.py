@@ -89,6 +89,7 @@ class Worker:
                 task.cancel()
             for lane in lanes:
                 await lane.stop()
+            await asyncio.to_thread(renewal.join)
         logger.info("worker %s stopped", self.id)
         if self._failed:
             return FAILED
