@@ -382,9 +382,8 @@ class Lane:
 
     def _drop(self, attempt: Attempt) -> None:
         """Forget ``attempt`` once its handler has ended and the store knows."""
-        if attempt.ended and attempt.told:
-            if self.attempts.get(attempt.lease.job_id) is attempt:
-                del self.attempts[attempt.lease.job_id]
+        if attempt.ended and attempt.told and self.attempts.get(attempt.lease.job_id) is attempt:
+            del self.attempts[attempt.lease.job_id]
         if not self.attempts or (self.stopping and all(item.ended for item in self.attempts.values())):
             self._empty.set()
 
