@@ -34,7 +34,7 @@ export class Form {
     byId("offer-use").addEventListener("click", () => {
       this.#use(this.#offered);
       byId("offer").hidden = true;
-      byId("deliver").focus();
+      this.#form.url.focus(); // what changed; Enter sends it
     });
     deliveries.addEventListener("change", ({ detail: id }) => this.#offer(deliveries.get(id)));
   }
