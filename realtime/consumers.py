@@ -216,11 +216,11 @@ class JobConsumer(AsyncWebsocketConsumer):
         # The hub keeps its connection when the new follower comes before the old one goes.
         self._followers[sent.topic] = TopicHub.current().follow(self.channel, sent.topic, after, self._wake)
         if before is not None:
-            await TopicHub.current().leave(before)
+            await before.leave()
 
     async def _leave(self, topic: str) -> None:
         if (follower := self._followers.pop(topic, None)) is not None:
-            await TopicHub.current().leave(follower)
+            await follower.leave()
 
     def _wake(self, follower: Follower) -> None:
         self._out.wake(follower)

@@ -161,6 +161,10 @@ class Follower:
     def wake(self) -> None:
         self._wake(self)
 
+    async def leave(self) -> None:
+        """Follow no more."""
+        await self._hub.leave(self)
+
     def take(self, limit: int) -> list[str]:
         """The next frames to send, [] when there are none or `behind` tells why."""
         if not self.live or self.left:
