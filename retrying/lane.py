@@ -20,6 +20,7 @@ from .store.calls import Burial, Call, Claim, Claimed, Renewed, Retry, Settled
 
 if TYPE_CHECKING:
     from .conf import ChannelSettings, Settings
+    from .group import Group
     from .layers import RetryingChannelLayer
     from .routes import Route
 
@@ -35,7 +36,7 @@ FENCE_MARGIN = 0.1
 
 
 class Lane:
-    """Feeds ``concurrency`` slots with the jobs of one channel."""
+    """Feeds slots with the jobs of one channel; how many it may use at a time, its group says."""
 
     def __init__(
         self,
@@ -45,7 +46,7 @@ class Lane:
         *,
         settings: Settings,
         channel_settings: ChannelSettings,
-        concurrency: int,
+        group: Group,
         on_failure: Callable[[], object],
     ) -> None:
         """``on_failure``: called when a part of the lane failed for good."""
@@ -56,11 +57,20 @@ class Lane:
         self.worker_id = worker_id
         self.settings = settings
         self.keep_succeeded = channel_settings.keep_succeeded
+        self.total_concurrency = channel_settings.total_concurrency
+        self.group = group
+        group.lanes.append(self)
         #: No more jobs are taken.
         self.stopping = False
         #: Jobs in hand, by id: handlers that run, and ends that the store doesn't know yet.
         self.attempts: dict[str, Attempt] = {}
-        self.slots = [Slot(self) for _ in range(concurrency)]
+        #: Slots of the group in use: handlers that run, and jobs being claimed.
+        self.load = 0
+        #: Attempts that ended so far.
+        self.done = 0
+        #: When the store last answered, by the monotonic clock; 0.0 = never.
+        self.heard_at = 0.0
+        self.slots = [Slot(self) for _ in range(group.size)]
         self._wanting: dict[Slot, None] = {}
         self._succeeded: list[Attempt] = []
         self._wake = asyncio.Event()
@@ -129,12 +139,21 @@ class Lane:
             self._wanting[slot] = None
             self._wake.set()
 
+    def wake(self) -> None:
+        """Something changed: look again at what there is to do."""
+        self._wake.set()
+
+    @property
+    def looking(self) -> bool:
+        """Whether it could run another job, and there may be one."""
+        return self._look and bool(self._wanting)
+
     def forget(self, slot: Slot) -> None:
         self._wanting.pop(slot, None)
 
     def handler_ended(self, attempt: Attempt, error: BaseException | None) -> None:
         """The handler of ``attempt`` returned, or raised ``error``."""
-        attempt.ended = True
+        self._ended(attempt)
         if attempt.settled:
             self._drop(attempt)
             return
@@ -147,7 +166,7 @@ class Lane:
 
     def release(self, attempt: Attempt) -> None:
         """Give ``attempt`` back uncharged: its handler never began."""
-        attempt.ended = True
+        self._ended(attempt)
         if not attempt.settled:
             self._settle(attempt, Ending(End.RELEASE))
 
@@ -198,7 +217,7 @@ class Lane:
 
     async def _feed(self) -> None:
         while True:
-            wanted = 0 if self.stopping else min(len(self._wanting), MAX_BATCH)
+            wanted = 0 if self.stopping else min(len(self._wanting), self.group.allows(self), MAX_BATCH)
             batch = self._succeeded[:MAX_BATCH]
             if not (batch or self._rang or (wanted and self._look)):
                 if wanted:
@@ -208,7 +227,10 @@ class Lane:
                 continue
             self._rang = False
             self._hungry.clear()
+            self.group.took(self, wanted)
+            self.load += wanted
             token, sent, claim = await self._claim(wanted, batch)
+            self.load -= wanted - len(claim.jobs)
             del self._succeeded[: len(batch)]
             for attempt, answer in zip(batch, claim.settled, strict=True):
                 self._told(attempt, answer, Ending(End.SUCCESS))
@@ -217,6 +239,8 @@ class Lane:
             self._watch_due(claim.next_due)
             for job in claim.jobs:
                 self._begin(job, token, sent)
+            if len(claim.jobs) < wanted:
+                self.group.changed()
 
     async def _claim(self, wanted: int, batch: list[Attempt]) -> tuple[str, float, Claim]:
         token = new_id()
@@ -226,7 +250,8 @@ class Lane:
             sent = time.monotonic()
             call = self.store.claim(
                 self.channel, self.worker_id, token,
-                wanted=wanted, succeeded=leases, keep=self.keep_succeeded, repeated=failures > 0,
+                wanted=wanted, succeeded=leases, keep=self.keep_succeeded, limit=self.total_concurrency,
+                repeated=failures > 0,
             )  # fmt: skip
             try:
                 claim = await self.store.arun(call)
@@ -235,9 +260,7 @@ class Lane:
                 await asyncio.sleep(reconnect.delay(failures))
                 failures += 1
                 continue
-            if self._down:
-                self._down = False
-                logger.warning("the job store answers again channel=%s", self.channel)
+            self._heard()
             return token, sent, claim
 
     def _begin(self, job: Claimed, token: str, sent: float) -> None:
@@ -258,6 +281,8 @@ class Lane:
                 policy = policy.merged_json(job.policy)
             except (ValueError, TypeError) as error:
                 problem = problem or f"its policy can't be read: {error}"
+        if not problem and policy.deadline is not None and job.age / 1000 >= policy.deadline:
+            problem = f"its deadline of {policy.deadline} s after it was enqueued has passed"
         attempt = Attempt(
             self.channel, job, token, message_type=str(message_type),
             policy=policy, cancellable=handler.cancellable, worker=self.worker_id, lease_until=lease_until,
@@ -265,11 +290,12 @@ class Lane:
         if job.id in self.attempts:
             # An earlier attempt lost its lease, and its handler is a thread that can't be cancelled: no job runs
             # twice at once in one process.
+            self._ended(attempt)
             self._settle(attempt, Ending(End.SNOOZE, delay=1.0))
             return
         self.attempts[job.id] = attempt
         if problem:
-            attempt.ended = True
+            self._ended(attempt)
             self._settle(attempt, Ending(End.BURIAL, reason=problem, error=problem))
             return
         slot = next((slot for slot in self._wanting if slot.wants), None)
@@ -313,6 +339,13 @@ class Lane:
 
     # Settling
 
+    def _ended(self, attempt: Attempt) -> None:
+        """No handler runs for ``attempt`` any more: its slot is free."""
+        attempt.ended = True
+        self.load -= 1
+        self.done += 1
+        self.group.changed()
+
     def _settle(self, attempt: Attempt, ending: Ending) -> None:
         attempt.settled = True
         if ending.end is End.SUCCESS:
@@ -328,7 +361,9 @@ class Lane:
             case End.RETRY | End.SNOOZE:
                 charged = ending.end is End.RETRY
                 delay = round(ending.delay * 1000)
-                call = self.store.retry(self.channel, [Retry(lease, delay, charged, ending.error, limit)])
+                deadline = attempt.policy.deadline
+                last = None if deadline is None or not charged else round(deadline * 1000)
+                call = self.store.retry(self.channel, [Retry(lease, delay, charged, ending.error, limit, last)])
             case End.BURIAL:
                 call = self.store.bury(self.channel, [Burial(lease, ending.reason, ending.error, limit)])
             case End.DISCARD:
@@ -344,8 +379,13 @@ class Lane:
                 await asyncio.sleep(reconnect.delay(failures))
                 failures += 1
             else:
+                self._heard()
                 answer = answers[0]
-                self._told(attempt, answer[0] if isinstance(answer, tuple) else answer, ending)
+                if isinstance(answer, tuple):
+                    answer, due = answer
+                    if answer is Settled.DONE and due is None:
+                        ending = Ending(End.BURIAL, reason="deadline, or cancelled meanwhile", error=ending.error)
+                self._told(attempt, answer, ending)
                 return
 
     def _told(self, attempt: Attempt, answer: Settled, ending: Ending) -> None:
@@ -393,6 +433,13 @@ class Lane:
                 failures += 1
                 continue
             failures = 0
+            self._heard()
+            if swept.newer:
+                logger.warning(
+                    "left for a newer worker: %d jobs of a format that this one doesn't know channel=%s",
+                    swept.newer,
+                    self.channel,
+                )
             for rescue in swept.rescued:
                 logger.warning(
                     "%s job=%s channel=%s vanished_worker=%s rescues=%d",
@@ -405,6 +452,21 @@ class Lane:
                 await asyncio.sleep(self.settings.SWEEP_SECONDS * random.uniform(0.8, 1.0))
 
     # Small things
+
+    def _heard(self) -> None:
+        self.heard_at = time.monotonic()
+        if self._down:
+            self._down = False
+            logger.warning("the job store answers again channel=%s", self.channel)
+
+    @property
+    def consuming(self) -> bool:
+        """Whether jobs of the channel are being taken: the store answered within two sweeps."""
+        return (
+            not self.stopping
+            and self.heard_at > 0
+            and time.monotonic() - self.heard_at < 2 * self.settings.SWEEP_SECONDS + 1
+        )
 
     def _report_down(self, error: Exception) -> None:
         if not self._down:
