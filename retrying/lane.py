@@ -220,7 +220,7 @@ class Lane:
             wanted = 0 if self.stopping else min(len(self._wanting), self.group.allows(self), MAX_BATCH)
             batch = self._succeeded[:MAX_BATCH]
             if not (batch or self._rang or (wanted and self._look)):
-                if wanted:
+                if self._wanting and not self._look:
                     self._hungry.set()
                 await self._wake.wait()
                 self._wake.clear()

@@ -72,7 +72,7 @@ class Supervisor:
             status = await self._watch(child)
             self._children.discard(child)
             if self._stopping.is_set():
-                return status
+                return 0 if status == -signal.SIGTERM else status  # it had not got as far as handling the signal
             failures = 0 if status == AGAIN or time.monotonic() - began > SETTLED_SECONDS else failures + 1
             logger.log(
                 logging.INFO if status == AGAIN else logging.ERROR,
