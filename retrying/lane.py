@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
@@ -13,10 +12,13 @@ from redis.exceptions import RedisError
 
 from . import reconnect
 from .attempt import Attempt, End, Ending, ending_of
-from .exceptions import AttemptTimeout, RetryingError, StoreUnavailable
+from .exceptions import AttemptTimeout, RetryingError
+from .link import Link
 from .message import new_id
+from .settlement import report, settle
 from .slot import Slot
-from .store.calls import Burial, Call, Claim, Claimed, Renewed, Retry, Settled
+from .store.calls import Call, Claim, Claimed, Renewed, Settled
+from .sweeper import sweep
 
 if TYPE_CHECKING:
     from .conf import ChannelSettings, Settings
@@ -58,6 +60,7 @@ class Lane:
         self.settings = settings
         self.keep_succeeded = channel_settings.keep_succeeded
         self.total_concurrency = channel_settings.total_concurrency
+        self.link = Link(route.channel)
         self.group = group
         group.lanes.append(self)
         #: No more jobs are taken.
@@ -68,8 +71,6 @@ class Lane:
         self.load = 0
         #: Attempts that ended so far.
         self.done = 0
-        #: When the store last answered, by the monotonic clock; 0.0 = never.
-        self.heard_at = 0.0
         self.slots = [Slot(self) for _ in range(group.size)]
         self._wanting: dict[Slot, None] = {}
         self._succeeded: list[Attempt] = []
@@ -82,13 +83,12 @@ class Lane:
         self._hungry = asyncio.Event()
         self._due_timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._down = False
         #: No job is in hand.
         self._empty = asyncio.Event()
         self._on_failure = on_failure
 
     def start(self) -> None:
-        for work in (self._feed(), self._listen(), self._sweep(), *(slot.run() for slot in self.slots)):
+        for work in (self._feed(), self._listen(), sweep(self), *(slot.run() for slot in self.slots)):
             self._spawn(work)
 
     async def drain(self, timeout: float, hurry: asyncio.Event) -> None:
@@ -141,6 +141,11 @@ class Lane:
 
     def wake(self) -> None:
         """Something changed: look again at what there is to do."""
+        self._wake.set()
+
+    def look(self) -> None:
+        """There may be ready jobs."""
+        self._look = True
         self._wake.set()
 
     @property
@@ -233,7 +238,7 @@ class Lane:
             self.load -= wanted - len(claim.jobs)
             del self._succeeded[: len(batch)]
             for attempt, answer in zip(batch, claim.settled, strict=True):
-                self._told(attempt, answer, Ending(End.SUCCESS))
+                self._told(attempt, Ending(End.SUCCESS), answer)
             if wanted:
                 self._look = len(claim.jobs) >= wanted
             self._watch_due(claim.next_due)
@@ -243,25 +248,23 @@ class Lane:
                 self.group.changed()
 
     async def _claim(self, wanted: int, batch: list[Attempt]) -> tuple[str, float, Claim]:
+        """The token, when the request that was answered was sent, and the answer."""
         token = new_id()
         leases = [attempt.lease for attempt in batch]
-        failures = 0
-        while True:
+        sent = 0.0
+
+        async def claim(failures: int) -> Claim:
+            nonlocal sent
             sent = time.monotonic()
             call = self.store.claim(
                 self.channel, self.worker_id, token,
                 wanted=wanted, succeeded=leases, keep=self.keep_succeeded, limit=self.total_concurrency,
                 repeated=failures > 0,
             )  # fmt: skip
-            try:
-                claim = await self.store.arun(call)
-            except (RetryingError, RedisError) as error:
-                self._report_down(error)
-                await asyncio.sleep(reconnect.delay(failures))
-                failures += 1
-                continue
-            self._heard()
-            return token, sent, claim
+            return await self.store.arun(call)
+
+        answer = await self.link.until_answered(claim)
+        return token, sent, answer
 
     def _begin(self, job: Claimed, token: str, sent: float) -> None:
         lease_until = sent + self.settings.LEASE_SECONDS
@@ -323,19 +326,14 @@ class Lane:
                 failures = 0
             self._rang = self._rang or rung is not None
             self._hungry.clear()
-            self._look = True
-            self._wake.set()
+            self.look()
 
     def _watch_due(self, next_due: int | None) -> None:
         if self._due_timer is not None:
             self._due_timer.cancel()
             self._due_timer = None
         if next_due is not None and not self.stopping:
-            self._due_timer = asyncio.get_running_loop().call_later(next_due / 1000 + 0.001, self._due)
-
-    def _due(self) -> None:
-        self._look = True
-        self._wake.set()
+            self._due_timer = asyncio.get_running_loop().call_later(next_due / 1000 + 0.001, self.look)
 
     # Settling
 
@@ -355,60 +353,15 @@ class Lane:
             self._spawn(self._settle_now(attempt, ending))
 
     async def _settle_now(self, attempt: Attempt, ending: Ending) -> None:
-        lease, limit = attempt.lease, attempt.policy.max_retries
-        call: Call[Any]
-        match ending.end:
-            case End.RETRY | End.SNOOZE:
-                charged = ending.end is End.RETRY
-                delay = round(ending.delay * 1000)
-                deadline = attempt.policy.deadline
-                last = None if deadline is None or not charged else round(deadline * 1000)
-                call = self.store.retry(self.channel, [Retry(lease, delay, charged, ending.error, limit, last)])
-            case End.BURIAL:
-                call = self.store.bury(self.channel, [Burial(lease, ending.reason, ending.error, limit)])
-            case End.DISCARD:
-                call = self.store.discard(self.channel, lease, ending.reason)
-            case _:
-                call = self.store.release(self.channel, [lease])
-        failures = 0
-        while True:
-            try:
-                answers: list[Any] = await self.store.arun(call)
-            except StoreUnavailable as error:
-                self._report_down(error)
-                await asyncio.sleep(reconnect.delay(failures))
-                failures += 1
-            else:
-                self._heard()
-                answer = answers[0]
-                if isinstance(answer, tuple):
-                    answer, due = answer
-                    if answer is Settled.DONE and due is None:
-                        ending = Ending(End.BURIAL, reason="deadline, or cancelled meanwhile", error=ending.error)
-                self._told(attempt, answer, ending)
-                return
+        call = settle(self.store, attempt, ending)
+        (answer,) = await self.link.until_answered(lambda _: self.store.arun(call))
+        self._told(attempt, ending, answer)
 
-    def _told(self, attempt: Attempt, answer: Settled, ending: Ending) -> None:
+    def _told(self, attempt: Attempt, ending: Ending, answer: Settled | tuple[Settled, int | None]) -> None:
         """The store answered to the end of ``attempt``."""
         attempt.told = True
         self._drop(attempt)
-        took = time.monotonic() - attempt.started
-        if answer is Settled.LOST:
-            logger.warning("refused: the lease had been given away end=%s %s", ending.end, attempt)
-        elif ending.end is End.SUCCESS:
-            if logger.isEnabledFor(logging.DEBUG):
-                logger.debug("succeeded %s seconds=%.3f", attempt, took)
-        elif ending.end is End.RETRY:
-            failed = f"{attempt.failures + 1} of {attempt.policy.max_retries}"
-            logger.info("retrying %s retry=%s delay=%.1f error=%r", attempt, failed, ending.delay, ending.error[:300])
-        elif ending.end is End.SNOOZE:
-            logger.info("snoozed %s delay=%.1f", attempt, ending.delay)
-        elif ending.end is End.BURIAL:
-            logger.error("dead %s reason=%r error=%r", attempt, ending.reason, ending.error[:300])
-        elif ending.end is End.DISCARD:
-            logger.info("cancelled %s reason=%r", attempt, ending.reason)
-        else:
-            logger.info("released %s", attempt)
+        report(attempt, ending, answer)
 
     def _drop(self, attempt: Attempt) -> None:
         """Forget ``attempt`` once its handler has ended and the store knows."""
@@ -418,60 +371,12 @@ class Lane:
             if not self.attempts:
                 self._empty.set()
 
-    # Sweeping
-
-    async def _sweep(self) -> None:
-        """Promote, rescue, purge: every worker does, there is no leader. Also the sign of life of this one."""
-        failures = 0
-        while True:
-            try:
-                await self.layer.adopt(self.channel)
-                swept = await self.store.arun(self.store.sweep(self.channel, self.worker_id, keep=self.keep_succeeded))
-            except (RetryingError, RedisError, OSError) as error:
-                self._report_down(error)
-                await asyncio.sleep(reconnect.delay(failures))
-                failures += 1
-                continue
-            failures = 0
-            self._heard()
-            if swept.newer:
-                logger.warning(
-                    "left for a newer worker: %d jobs of a format that this one doesn't know channel=%s",
-                    swept.newer,
-                    self.channel,
-                )
-            for rescue in swept.rescued:
-                logger.warning(
-                    "%s job=%s channel=%s vanished_worker=%s rescues=%d",
-                    "dead (poison)" if rescue.buried else "rescued",
-                    rescue.job_id, self.channel, rescue.worker, rescue.rescues,
-                )  # fmt: skip
-            if swept.rescued or swept.promoted:
-                self._due()
-            if len(swept.rescued) < MAX_BATCH and swept.promoted < MAX_BATCH and swept.purged < MAX_BATCH:
-                await asyncio.sleep(self.settings.SWEEP_SECONDS * random.uniform(0.8, 1.0))
-
     # Small things
-
-    def _heard(self) -> None:
-        self.heard_at = time.monotonic()
-        if self._down:
-            self._down = False
-            logger.warning("the job store answers again channel=%s", self.channel)
 
     @property
     def consuming(self) -> bool:
         """Whether jobs of the channel are being taken: the store answered within two sweeps."""
-        return (
-            not self.stopping
-            and self.heard_at > 0
-            and time.monotonic() - self.heard_at < 2 * self.settings.SWEEP_SECONDS + 1
-        )
-
-    def _report_down(self, error: Exception) -> None:
-        if not self._down:
-            self._down = True
-            logger.warning("the job store does not answer, trying again channel=%s: %s", self.channel, error)
+        return not self.stopping and self.link.heard_within(2 * self.settings.SWEEP_SECONDS + 1)
 
     async def _tell(self, call: Call[Any]) -> None:
         try:
