@@ -10,6 +10,7 @@ from typing import Any
 from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
+from django.dispatch import receiver
 
 from .exceptions import InvalidPolicy
 from .policy import RetryPolicy
@@ -102,7 +103,7 @@ def get_settings() -> Settings:
     return _parse(getattr(django_settings, "RETRYING", {}))
 
 
-@setting_changed.connect
+@receiver(setting_changed)
 def _forget(*, setting: str, **_: object) -> None:
     if setting == "RETRYING":
         get_settings.cache_clear()

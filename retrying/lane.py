@@ -19,6 +19,7 @@ from .settlement import report, settle
 from .slot import Slot
 from .store.calls import Call, Claim, Claimed, Renewed, Settled
 from .sweeper import sweep
+from .tasks import end
 
 if TYPE_CHECKING:
     from .conf import ChannelSettings, Settings
@@ -123,13 +124,12 @@ class Lane:
     async def stop(self) -> None:
         """End every task; jobs that are still in hand come back when their leases end."""
         self.stopping = True
-        for task in list(self._tasks):
-            task.cancel()
-        for slot in self.slots:
-            slot.end()
         if self._due_timer is not None:
             self._due_timer.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        while self._tasks:  # what ends may have begun something else meanwhile
+            for slot in self.slots:
+                slot.end()
+            await end(self._tasks)
 
     # What slots say
 
