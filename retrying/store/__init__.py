@@ -149,13 +149,15 @@ class Store:
         wanted: int,
         succeeded: Sequence[Lease] = (),
         keep: int = 0,
+        limit: int | None = None,
         repeated: bool = False,
     ) -> Call[Claim]:
         """End the attempts that ``succeeded`` and lease up to ``wanted`` jobs under ``token`` (new and random).
 
+        ``limit``: most jobs of the channel that may run at once, over all workers.
         ``repeated``: this very claim was sent before and its reply may have been lost.
         """
-        ends: list[calls.Arg] = [ms(self.limits.dedup), keep, len(succeeded)]
+        ends: list[calls.Arg] = [ms(self.limits.dedup), keep, "" if limit is None else limit, len(succeeded)]
         for lease in succeeded:
             ends += lease
         begin: list[calls.Arg] = [worker, token, ms(self.limits.lease), wanted]
@@ -172,8 +174,9 @@ class Store:
     def retry(self, channel: str, retries: Sequence[Retry]) -> Call[list[tuple[Settled, int | None]]]:
         """End attempts that are tried again later; with each result comes the due time in ms."""
         args: list[calls.Arg] = []
-        for lease, delay, charged, error, limit in retries:
-            args += [*lease, delay, "failures" if charged else "snoozes", error, "" if limit is None else limit]
+        for lease, delay, charged, error, limit, deadline in retries:
+            args += [*lease, delay, "failures" if charged else "snoozes", error]
+            args += ["" if value is None else value for value in (limit, deadline)]
         return self._call("retry", channel, calls.parse_retried, len(retries), *args)
 
     def release(self, channel: str, leases: Sequence[Lease]) -> Call[list[Settled]]:

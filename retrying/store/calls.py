@@ -79,7 +79,8 @@ class Claimed(NamedTuple):
     failures: int
     rescues: int
     releases: int
-    created: int
+    #: Ms since it was enqueued, by the server's clock.
+    age: int
     priority: int
     policy: str
     topic: str
@@ -109,6 +110,8 @@ class Retry(NamedTuple):
     charged: bool
     error: str
     max_retries: int | None
+    #: Ms after the job was enqueued.
+    deadline: int | None = None
 
 
 class Burial(NamedTuple):
@@ -141,6 +144,8 @@ class Rescue(NamedTuple):
 class Swept(NamedTuple):
     promoted: int
     purged: int
+    #: Jobs of a newer format, left for newer workers.
+    newer: int
     rescued: list[Rescue]
 
 
@@ -208,7 +213,7 @@ def parse_claim(reply: list[Any]) -> Claim:
                 failures=int(job[3]),
                 rescues=int(job[4]),
                 releases=int(job[5]),
-                created=int(job[6]),
+                age=int(now) - int(job[6]),
                 priority=int(job[7]),
                 policy=text(job[8]),
                 topic=text(job[9]),
@@ -232,9 +237,9 @@ def parse_renewed(reply: list[Any]) -> list[Renewed]:
 
 
 def parse_swept(reply: list[Any]) -> Swept:
-    promoted, purged, rescued = reply
+    promoted, purged, newer, rescued = reply
     rescues = [Rescue(text(job), text(worker), count, bool(buried)) for job, worker, count, buried in rescued]
-    return Swept(promoted, purged, rescues)
+    return Swept(promoted, purged, newer, rescues)
 
 
 def parse_state(reply: bytes) -> State | None:
