@@ -232,7 +232,7 @@ def test_outcomes_tell_what_they_mean() -> None:
         ({"backoff": {"factor": 0.5}}, "backoff.factor must be a number >= 1"),
         ({"backoff": {"factor": "2"}}, "backoff.factor"),
         ({"backoff": {"cap": math.inf}}, "backoff.cap"),
-        ({"backoff": {"first": 1}}, "base, factor and cap, got first"),
+        ({"backoff": {"first": 1}}, "factor or step .linear., got first"),
         ({"retry_on": int}, "retry_on takes exception classes or a predicate, got the class int"),
         ({"retry_on": "ValueError"}, "retry_on takes an exception class"),
         ({"give_up_on": (ValueError, 5)}, "give_up_on takes an exception class"),
@@ -307,5 +307,5 @@ def test_job_policy_keeps_the_handlers_exceptions() -> None:
     "options", [{"backoff": lambda e, j: 1}, {"retry_on": OSError}, {"give_up_on": lambda e: True}]
 )
 def test_job_policy_carries_no_functions(options: dict[str, Any]) -> None:
-    with pytest.raises(InvalidPolicy, match="belongs? on the handler"):
+    with pytest.raises(InvalidPolicy, match=r"belongs? on the handler"):
         RetryPolicy(**options).to_json()
