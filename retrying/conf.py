@@ -122,7 +122,7 @@ def _parse(raw: object) -> Settings:
         whole = isinstance(default, int)
         if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)) or value < 0:
             found.append(f"RETRYING[{name!r}] must be a {'whole ' if whole else ''}number >= 0, got {value!r}")
-        elif value == 0 and default is not MISSING and default > 0 and name not in ("MAX_RESCUES", "DEDUP_SECONDS"):
+        elif value == 0 and default is not MISSING and default > 0 and name != "MAX_RESCUES":
             found.append(f"RETRYING[{name!r}] must be more than 0")
         else:
             values[name] = value if whole else float(value)
