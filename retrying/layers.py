@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import sys
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any
@@ -22,7 +23,7 @@ from .exceptions import InvalidJob
 from .inbox import Inbox
 from .message import new_id, new_job
 from .store import Store
-from .store.calls import Call, Enqueued, Lease, NewJob, T
+from .store.calls import Burial, Call, Enqueued, Lease, NewJob, T
 
 logger = logging.getLogger("retrying.layers")
 
@@ -183,7 +184,7 @@ class RetryingChannelLayer(RedisChannelLayer):
                 else:
                     job = new_job(
                         self.encode(message),
-                        max_bytes=get_settings().MAX_MESSAGE_BYTES,
+                        max_bytes=sys.maxsize,  # it is stored already: a limit would only lose it
                         job_id=f"adopted.{hashlib.sha256(raw).hexdigest()[:32]}",
                     )
                     await self.arun(self.store.enqueue(channel, [job]))
@@ -220,10 +221,15 @@ class RetryingChannelLayer(RedisChannelLayer):
             token = new_id()
             claim = await self.store.arun(self.store.claim(channel, worker, token, wanted=1))
             for job in claim.jobs:
-                await self.store.arun(
-                    self.store.claim(channel, worker, new_id(), wanted=0, succeeded=[Lease(job.id, token)])
-                )
-                return self.decode(job.payload)
+                lease = Lease(job.id, token)
+                try:
+                    message = self.decode(job.payload)
+                except ValueError as error:
+                    problem = f"its message can't be decoded: {error}"
+                    await self.store.arun(self.store.bury(channel, [Burial(lease, problem, problem, None)]))
+                    continue
+                await self.store.arun(self.store.claim(channel, worker, new_id(), wanted=0, succeeded=[lease]))
+                return message
             wait = 1.0 if claim.next_due is None else min(1.0, claim.next_due / 1000)
             await client.blpop([self.store.keys(channel).bell], timeout=max(wait, 0.01))
 
