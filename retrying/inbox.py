@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import RedisError
 
-from .reconnect import delay
-from .tasks import end
+from .reconnect import delay, end
 
 if TYPE_CHECKING:
     from .layers import RetryingChannelLayer

@@ -19,7 +19,6 @@ from .settlement import report, settle
 from .slot import Slot
 from .store.calls import Call, Claim, Claimed, Renewed, Settled
 from .sweeper import sweep
-from .tasks import end
 
 if TYPE_CHECKING:
     from .conf import ChannelSettings, Settings
@@ -84,7 +83,9 @@ class Lane:
         self._hungry = asyncio.Event()
         self._due_timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        #: No job is in hand.
+        #: A claim is on its way: jobs may be leased that we don't know of yet.
+        self._claiming = False
+        #: No job is in hand; when stopping also: no handler runs.
         self._empty = asyncio.Event()
         self._on_failure = on_failure
 
@@ -96,17 +97,21 @@ class Lane:
         """Take no more jobs, and let running ones end: at most ``timeout`` seconds, or until ``hurry``.
         What is left then is cancelled and given back uncharged."""
         self.stopping = True
-        if self.attempts:
-            waits = [asyncio.create_task(event.wait()) for event in (self._empty, hurry)]
+        deadline = time.monotonic() + timeout
+        while self.attempts or (self._claiming and not self.link.down):
             self._empty.clear()
-            await asyncio.wait(waits, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+            waits = [asyncio.create_task(event.wait()) for event in (self._empty, hurry)]
+            await asyncio.wait(waits, timeout=max(0, deadline - time.monotonic()), return_when=asyncio.FIRST_COMPLETED)
             for wait in waits:
                 wait.cancel()
+            if hurry.is_set() or time.monotonic() >= deadline:
+                break
         left = [attempt for attempt in self.attempts.values() if not attempt.settled]
         for attempt in left:
             attempt.settled = True
             self._interrupt(attempt, "the worker stops")
         if left:
+            self._empty.clear()
             cancelled = asyncio.create_task(self._empty.wait())
             await asyncio.wait([cancelled], timeout=CANCEL_SECONDS)
             cancelled.cancel()
@@ -129,7 +134,7 @@ class Lane:
         while self._tasks:  # what ends may have begun something else meanwhile
             for slot in self.slots:
                 slot.end()
-            await end(self._tasks)
+            await reconnect.end(self._tasks)
 
     # What slots say
 
@@ -234,7 +239,9 @@ class Lane:
             self._hungry.clear()
             self.group.took(self, wanted)
             self.load += wanted
+            self._claiming = True
             token, sent, claim = await self._claim(wanted, batch)
+            self._claiming = False
             self.load -= wanted - len(claim.jobs)
             del self._succeeded[: len(batch)]
             for attempt, answer in zip(batch, claim.settled, strict=True):
@@ -246,6 +253,8 @@ class Lane:
                 self._begin(job, token, sent)
             if len(claim.jobs) < wanted:
                 self.group.changed()
+            if not self.attempts:
+                self._empty.set()
 
     async def _claim(self, wanted: int, batch: list[Attempt]) -> tuple[str, float, Claim]:
         """The token, when the request that was answered was sent, and the answer."""
@@ -301,9 +310,9 @@ class Lane:
             self._ended(attempt)
             self._settle(attempt, Ending(End.BURIAL, reason=problem, error=problem))
             return
-        slot = next((slot for slot in self._wanting if slot.wants), None)
+        slot = None if self.stopping else next((slot for slot in self._wanting if slot.wants), None)
         if slot is None:
-            self.release(attempt)  # the instance that asked for it ended meanwhile
+            self.release(attempt)  # meanwhile the instance that asked for it ended, or the worker was told to stop
             return
         del self._wanting[slot]
         attempt.slot = slot
@@ -365,11 +374,10 @@ class Lane:
 
     def _drop(self, attempt: Attempt) -> None:
         """Forget ``attempt`` once its handler has ended and the store knows."""
-        if attempt.ended and attempt.told:
-            if self.attempts.get(attempt.lease.job_id) is attempt:
-                del self.attempts[attempt.lease.job_id]
-            if not self.attempts:
-                self._empty.set()
+        if attempt.ended and attempt.told and self.attempts.get(attempt.lease.job_id) is attempt:
+            del self.attempts[attempt.lease.job_id]
+        if not self.attempts or (self.stopping and all(item.ended for item in self.attempts.values())):
+            self._empty.set()
 
     # Small things
 

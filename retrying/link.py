@@ -23,7 +23,8 @@ class Link:
 
     def __init__(self, channel: str) -> None:
         self._channel = channel
-        self._down = False
+        #: The last request was not answered.
+        self.down = False
         self._heard_at = 0.0
 
     async def until_answered(self, request: Callable[[int], Awaitable[T]]) -> T:
@@ -33,15 +34,15 @@ class Link:
             try:
                 answer = await request(failures)
             except (RetryingError, RedisError, OSError) as error:
-                if not self._down:
-                    self._down = True
+                if not self.down:
+                    self.down = True
                     logger.warning("the job store does not answer, trying again channel=%s: %s", self._channel, error)
                 await asyncio.sleep(reconnect.delay(failures))
                 failures += 1
             else:
                 self._heard_at = time.monotonic()
-                if self._down:
-                    self._down = False
+                if self.down:
+                    self.down = False
                     logger.warning("the job store answers again channel=%s", self._channel)
                 return answer
 

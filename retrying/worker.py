@@ -115,6 +115,7 @@ class Worker:
                 self._heartbeat.end()
             for lane in lanes:
                 await lane.stop()
+            await asyncio.to_thread(renewal.join)
         logger.info("worker %s stopped", self.id)
         if self._failed:
             return FAILED
