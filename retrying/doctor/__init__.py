@@ -60,7 +60,7 @@ def diagnose(channels: Sequence[str] = (), *, using: str = "default") -> list[Fi
 
 
 def _unreachable(error: Exception) -> Finding:
-    text = str(error)
+    text = str(error).rstrip(".")
     if any(word in text for word in ("NOAUTH", "WRONGPASS", "invalid username-password", "Authentication required")):
         advice = "Put the user and password of the server into the layer's hosts (or store)."
     elif "NOPERM" in text or "no permissions" in text.lower():

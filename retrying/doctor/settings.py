@@ -74,7 +74,7 @@ def lease() -> Iterator[Finding]:
             "settings",
             f"POLL_SECONDS ({settings.POLL_SECONDS:g}) is longer than LEASE_SECONDS ({settings.LEASE_SECONDS:g}): when "
             "a doorbell is lost, work waits longer than a dead worker's.",
-            "Leave POLL_SECONDS at 1.",
+            "Poll several times within a lease: the defaults are 1 and 30.",
         )
 
 

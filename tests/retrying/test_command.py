@@ -5,13 +5,15 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from django.core.management import CommandError, call_command
+from django.core.management import CommandError, call_command, load_command_class
 
 from retrying import State, enqueue, jobs
 from retrying.conf import get_settings
@@ -270,3 +272,16 @@ def test_a_paused_worker_takes_nothing_until_resumed(redis_url: str, tmp_path: A
         assert effects.lines() == []
         run("resume", "work")
         wait_for(lambda: len(effects.lines()) == 3, "all three jobs ran")
+
+
+# The handbook
+
+
+def test_every_command_in_the_docs_is_one() -> None:
+    commands = re.findall(r"^python manage\.py retrying (.+)$", (ROOT / "docs/operating.md").read_text(), re.MULTILINE)
+    assert len(commands) > 10
+    parser = load_command_class("retrying", "retrying").create_parser("manage.py", "retrying")
+    actions = {parser.parse_args(shlex.split(command)).action for command in commands}
+    assert actions == {
+        "doctor", "stats", "jobs", "show", "redrive", "purge", "workers", "pause", "resume", "retry", "cancel",
+    }  # fmt: skip
