@@ -167,7 +167,7 @@ async def test_workers_are_listed() -> None:
     assert jobs.workers(CHANNEL) == []
 
 
-# current_job()
+# What a handler knows of its job
 
 
 @FLAVOURS
@@ -752,7 +752,7 @@ def test_no_route() -> None:
 
 
 async def test_policy_behind_middleware() -> None:
-    """A middleware with ``inner`` is looked through; a function hides the consumer, and the channel's policy applies."""
+    """A middleware with ``inner`` is looked through; a function hides the consumer: the channel's policy applies."""
 
     class Consumer(AsyncConsumer):
         @retry(max_retries=9, backoff=3600)
