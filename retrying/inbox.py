@@ -101,7 +101,7 @@ class Inbox:
                 failures += 1
                 continue
             except Exception:
-                logger.exception("channel layer: reading %s failed; a message that can't be decoded is dropped", real_channel)
+                logger.exception("channel layer: reading %s failed; what can't be decoded is dropped", real_channel)
                 await asyncio.sleep(delay(failures))  # whatever it is, not in a busy loop
                 failures += 1
                 continue

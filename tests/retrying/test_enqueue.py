@@ -1,4 +1,4 @@
-"""What ``enqueue`` and the layer's ``send`` take, and how they refuse the rest: in words, before anything is written."""
+"""What ``enqueue`` and the layer's ``send`` take, and how they refuse the rest: in words, with nothing written."""
 
 from __future__ import annotations
 

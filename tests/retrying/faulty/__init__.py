@@ -1,0 +1,1 @@
+"""A project whose handlers hang, die and block, as told by their messages."""
