@@ -22,19 +22,22 @@ class Browser:
     """A signed-in user of the site at `origin`."""
 
     def __init__(self, http: httpx.AsyncClient, socket: ClientConnection) -> None:
-        self.events: asyncio.Queue[Json] = asyncio.Queue()
-        """What happened to the user's deliveries, in order."""
         self._http = http
         self._socket = socket
         self._answers: dict[str, asyncio.Future[Json]] = {}
+        self._events: asyncio.Queue[Json] = asyncio.Queue()
+        self._listening = asyncio.create_task(self._listen())
 
     async def command(self, name: str, **args: object) -> Json:
-        """Send a command over the websocket; what the site acknowledged it with. Raises Refused."""
+        """Send a command over the websocket; what the site acknowledged it with. Raises Refused, ConnectionError."""
         command_id = uuid4().hex
         answer = self._answers[command_id] = asyncio.get_running_loop().create_future()
         await self._socket.send(json.dumps({"type": "command", "id": command_id, "name": name, "args": args}))
-        result: Json = await answer
-        return result
+        return await self._unless_closed(answer)
+
+    async def event(self) -> Json:
+        """The next thing that happened to the user's deliveries. Raises ConnectionError when the socket was closed."""
+        return await self._unless_closed(asyncio.ensure_future(self._events.get()))
 
     async def get(self, path: str) -> Json:
         """JSON of the site."""
@@ -43,12 +46,27 @@ class Browser:
         found: Json = response.json()
         return found
 
-    async def listen(self) -> None:
+    async def follow(self, topic: str) -> None:
+        await self._socket.send(json.dumps({"type": "subscribe", "topic": topic}))
+
+    async def close(self) -> None:
+        self._listening.cancel()
+        await asyncio.gather(self._listening, return_exceptions=True)
+
+    async def _unless_closed(self, waited_for: asyncio.Future[Json]) -> Json:
+        """What is waited for; a closed socket would never bring it."""
+        await asyncio.wait({waited_for, self._listening}, return_when=asyncio.FIRST_COMPLETED)
+        if not waited_for.done():
+            waited_for.cancel()
+            raise ConnectionError(f"the websocket was closed: {self._socket.close_code} {self._socket.close_reason}")
+        return waited_for.result()
+
+    async def _listen(self) -> None:
         """Read frames until the socket is closed."""
         async for frame in self._socket:
             message = json.loads(frame)
             if message["type"] == "event":
-                self.events.put_nowait(message)
+                self._events.put_nowait(message)
             elif message["type"] == "ack":
                 self._answers.pop(message["id"]).set_result(message["result"])
             elif message["type"] == "error":
@@ -71,11 +89,8 @@ async def signed_in(link: str) -> AsyncIterator[Browser]:
         url = f"ws://{parts.netloc}/ws/deliveries/"
         async with connect(url, origin=origin, additional_headers=headers, proxy=None) as socket:  # type: ignore[arg-type]
             browser = Browser(http, socket)
-            listening = asyncio.create_task(browser.listen())
             try:
-                topic = (await browser.get("/api/status/"))["user_topic"]
-                await socket.send(json.dumps({"type": "subscribe", "topic": topic}))
+                await browser.follow((await browser.get("/api/status/"))["user_topic"])
                 yield browser
             finally:
-                listening.cancel()
-                await asyncio.gather(listening, return_exceptions=True)
+                await browser.close()
