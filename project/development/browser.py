@@ -55,7 +55,8 @@ class Browser:
 
     async def _unless_closed(self, waited_for: asyncio.Future[Json]) -> Json:
         """What is waited for; a closed socket would never bring it."""
-        await asyncio.wait({waited_for, self._listening}, return_when=asyncio.FIRST_COMPLETED)
+        either: set[asyncio.Future[Any]] = {waited_for, self._listening}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if not waited_for.done():
             waited_for.cancel()
             raise ConnectionError(f"the websocket was closed: {self._socket.close_code} {self._socket.close_reason}")
