@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from dataclasses import dataclass
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -46,6 +47,17 @@ async def client_for(url: httpx.URL) -> httpx.AsyncClient:
         return clients.receivers
     await _refuse_private(url)
     return clients.guarded
+
+
+async def check_redirect(url: httpx.URL, location: str) -> None:
+    """Raises BlockedAddress when a redirect, which isn't followed anyway, leads where deliveries don't go.
+
+    A Location that is no URL, or whose name is unknown, leads nowhere.
+    """
+    with contextlib.suppress(httpx.InvalidURL, httpx.ConnectError, ValueError):
+        target = url.join(location)
+        if not is_own_receiver(target):
+            await _refuse_private(target)
 
 
 async def close_clients() -> None:

@@ -14,7 +14,7 @@ import httpx
 from httpx_secure import SSRFProtectionError
 from standardwebhooks import Webhook
 
-from .clients import BlockedAddress, client_for
+from .clients import BlockedAddress, check_redirect, client_for
 from .models import Attempt
 
 Outcome = Attempt.Outcome
@@ -84,6 +84,8 @@ async def send(*, url: str, payload: str, webhook_id: str, secret: str, cap_seco
             response = await client.send(request, stream=True)
             answer = _Answer(response)
             await answer.read()
+            if response.has_redirect_location:
+                await check_redirect(target, response.headers["location"])
     except TimeoutError:
         error = f"no complete answer within {cap_seconds:g} s"
     except (SSRFProtectionError, BlockedAddress) as refusal:

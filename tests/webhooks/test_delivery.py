@@ -103,6 +103,22 @@ async def test_a_redirect_is_not_followed(let_through: Any) -> None:
     assert verdict.reason.startswith("307 Temporary Redirect: redirects are not followed (to http://127.0.0.1:")
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "169.254.169.254", "2130706433"])
+async def test_a_redirect_to_a_private_address_is_blocked(let_through: Any, host: str) -> None:
+    async def hear(reader: Any, writer: Any) -> None:
+        called.append(1)
+        writer.close()
+
+    called: list[int] = []
+    async with await asyncio.start_server(hear, "127.0.0.1", 0) as inside:
+        port = inside.sockets[0].getsockname()[1]
+        let_through.answer("302 Found", {"Location": f"http://{host}:{port}/secrets"})
+        verdict = judge(await deliver(let_through.origin), NOW)
+    assert verdict.outcome == Outcome.BLOCKED
+    assert verdict.reason.startswith("blocked address: ")
+    assert not called
+
+
 async def test_two_kibibytes_of_the_answer_are_kept(let_through: Any) -> None:
     let_through.answer("500 Internal Server Error", body=b"x" * 10_000)
     exchange = await deliver(let_through.origin)
