@@ -19,7 +19,7 @@ class Environment:
     def __init__(self, file: Path) -> None:
         try:
             lines = file.read_text("utf-8").splitlines()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             lines = []
         pairs = (line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
         self._values = {name.strip(): value.strip() for name, value in pairs} | dict(os.environ)

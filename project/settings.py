@@ -7,6 +7,7 @@ DELIVERIES_BACKOFF_SECONDS, DELIVERIES_TIMEOUT_SECONDS.
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -139,24 +140,29 @@ CONTENT_SECURITY_POLICY = {
     }
 }
 
+
+def _not_meant(record: logging.LogRecord) -> bool:
+    """False for answers that are no errors of the site: "not ready", and receivers that fail because they are to."""
+    path = getattr(getattr(record, "request", None), "path", "")
+    return not path.startswith(("/readyz", "/receivers/"))
+
+
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "filters": {
-        # A probe that is told "not ready" is no error of the site.
-        "no_probes": {
-            "()": "django.utils.log.CallbackFilter",
-            "callback": lambda record: getattr(getattr(record, "request", None), "path", "") != "/readyz",
-        }
+        "job": {"()": "retrying.logs.JobContext"},
+        "not_meant": {"()": "django.utils.log.CallbackFilter", "callback": _not_meant},
     },
-    "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}{job_context}", "style": "{"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["job"]}},
     "root": {"handlers": ["stderr"], "level": "INFO"},
     "loggers": {
         # They log whole URLs at INFO, and a webhook's URL may hold a secret.
         "httpx": {"level": "WARNING"},
         "httpcore": {"level": "WARNING"},
-        "django.request": {"filters": ["no_probes"]},
+        "django": {"level": "INFO"},  # without the handlers that Django gives it: root has one
+        "django.request": {"filters": ["not_meant"]},
         # One line for each request is daphne's own access log.
         "django.channels.server": {"level": "WARNING"},
     },

@@ -123,10 +123,10 @@ class JobConsumer(AsyncWebsocketConsumer):
             allowed = await self.authorize()
         except Exception as error:
             self._failure(error, "opening a socket")
-            await self.close(Close.TRY_AGAIN)
+            await self.close(int(Close.TRY_AGAIN))
             return
         if not allowed:
-            await self.close(self._refusal())
+            await self.close(int(self._refusal()))
             return
         self.loop = asyncio.get_running_loop()
         self._open = True
@@ -231,9 +231,6 @@ class JobConsumer(AsyncWebsocketConsumer):
             self._inbox.put_nowait(follower)
 
     async def _advance(self, follower: Follower) -> None:
-        self._advancing.discard(follower)
-        if follower.left:
-            return
         try:
             start = await follower.advance()
             if start is not None:
@@ -241,8 +238,9 @@ class JobConsumer(AsyncWebsocketConsumer):
         except Exception as error:
             await self._leave(follower.topic)
             self._out.reply(protocol.encode(self._failure(error, f"topic {follower.topic}", topic=follower.topic)))
-        else:
-            self._out.wake(follower)
+        finally:
+            self._advancing.discard(follower)
+        self._out.wake(follower)
 
     async def _begin(self, follower: Follower, start: Start) -> None:
         state = None if start.recovered and follower.resumes else await self.snapshot(follower.topic)
@@ -333,7 +331,10 @@ class JobConsumer(AsyncWebsocketConsumer):
 
     async def _close_with(self, code: Close) -> None:
         await self._stop(self._writer)
-        await self.close(code)
+        try:
+            await self.close(int(code))  # a plain int: autobahn takes no subclass
+        except Exception:
+            logger.exception("Closing a socket of user %s with %s failed", self._who(), code)
         for topic in list(self._followers):
             await self._leave(topic)
 

@@ -27,7 +27,7 @@ FRAMES_BURST = 40
 SUBSCRIPTIONS = 50
 #: Commands and subscriptions of one socket that wait for their turn.
 WAITING_FRAMES = 64
-#: Refused frames (too large, too fast, malformed) at once before the socket is closed with 1008 ...
+#: Refused frames (too large, too fast, malformed) at once before the socket is closed with 4429 ...
 STRIKES = 20
 #: ... and how many per second are forgiven.
 STRIKES_FORGIVEN_PER_SECOND = 0.5
@@ -38,9 +38,9 @@ STRIKES_FORGIVEN_PER_SECOND = 0.5
 CHECK_BYTES = 64 * 1024
 #: Bytes that may be on their way unconfirmed; no event is sent beyond.
 WINDOW_BYTES = 256 * 1024
-#: Seconds without a confirmation, with the window full, before the socket is closed with 1013.
+#: Seconds without a confirmation, with the window full, before the socket is closed with 4503.
 SLOW_SECONDS = 20.0
-#: Replies (acks, errors, snapshots) waiting to be sent before the socket is closed with 1013.
+#: Replies (acks, errors, snapshots) waiting to be sent before the socket is closed with 4503.
 WAITING_REPLIES = 256
 
 #: Seconds between two checks that the user is still signed in and may still follow what they follow.
@@ -48,18 +48,21 @@ RECHECK_SECONDS = 60.0
 
 
 class Close(IntEnum):
-    """Close codes of the server, and what the client does about each."""
+    """Close codes of the server, and what the client does about each: 4000 + the HTTP status of the same meaning.
 
-    #: Too many bad or too fast frames. The client stops.
-    ABUSE = 1008
-    #: The server's fault, logged there. The client reconnects.
-    INTERNAL = 1011
-    #: The browser reads too slowly, or the server can't take the socket now. The client reconnects and resumes.
-    TRY_AGAIN = 1013
+    The registered ones (1008, 1011, 1013) can't be had: daphne lets applications send 1000 and 3000-4999 only.
+    """
+
     #: Not signed in, or not any more. The client stops.
     NOT_SIGNED_IN = 4401
     #: Signed in, but not allowed, or not any more. The client stops.
     FORBIDDEN = 4403
+    #: Too many bad or too fast frames. The client stops.
+    ABUSE = 4429
+    #: The server's fault, logged there. The client reconnects.
+    INTERNAL = 4500
+    #: The browser reads too slowly, or the server can't take the socket now. The client reconnects and resumes.
+    TRY_AGAIN = 4503
 
 
 class Code(StrEnum):

@@ -15,7 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from redis.asyncio.client import PubSub
@@ -26,6 +26,8 @@ from retrying.topics import Position, Slice, TopicEvent
 from .protocol import Event, encode
 
 logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
 
 #: Seconds between two looks at every followed topic, bell or not ...
 FLOOR_SECONDS = 5.0
@@ -44,6 +46,8 @@ READ_EVENTS = 500
 CATCH_UP_EVENTS = 50
 #: Reads of the hub at the same time.
 CONCURRENT_READS = 16
+#: Seconds that a request to the store gets to end when nobody waits for it any more.
+FINISH_SECONDS = 1.0
 
 
 class Feed:
@@ -175,6 +179,8 @@ class Follower:
 
         StoreUnavailable is not raised: the follower is woken when the store answers again.
         """
+        if not self.behind:
+            return None
         try:
             return await (self._start() if self._place is None else self._catch_up())
         except StoreUnavailable:
@@ -206,6 +212,8 @@ class Follower:
         place = self._place
         assert place is not None
         found = await self._hub.read(self.feed, place, limit=CATCH_UP_EVENTS)
+        if self._place is not place:  # `take` went on from what the hub remembers meanwhile: these would come twice
+            return None
         if not found.recovered:  # trimmed or wiped while this follower was behind
             self.live, self._after, self._place = False, place, None
             return await self._start()
@@ -213,6 +221,20 @@ class Follower:
             self._backlog.append(self.feed.frame(event))
             self._place = Position(event.epoch, event.offset)
         return None
+
+
+async def _to_its_end(request: Coroutine[Any, Any, Result]) -> Result:
+    """Await a request; when cancelled, let it end first: cut while it connects, it would leave its socket open."""
+    task = asyncio.ensure_future(request)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        done, _ = await asyncio.wait([task], timeout=FINISH_SECONDS)
+        if done:
+            task.exception()  # seen: nobody is left to tell
+        else:
+            task.cancel()
+        raise
 
 
 class TopicHub:
@@ -295,7 +317,7 @@ class TopicHub:
                 feed.stale = False
                 before = feed.end
                 async with self._reads:
-                    found = await self.read(feed, before, READ_EVENTS if before else 1)
+                    found = await _to_its_end(self.read(feed, before, READ_EVENTS if before else 1))
                 feed.take_in(found)
                 for follower in list(feed.followers):
                     if feed.end != before or follower.starved:
@@ -335,6 +357,7 @@ class TopicHub:
         try:
             for feed in self._feeds.values():
                 feed.confirmed, feed.asked_at = False, time.monotonic()
+            await _to_its_end(pubsub.connect())
             asked = set(self._feeds)
             await pubsub.subscribe(*asked)
             self._pubsub = pubsub

@@ -80,7 +80,11 @@ class Attempt:
         self.worker = worker
         self.started = time.monotonic()
         self.lease_until = lease_until
-        self.timeout_at = None if policy.timeout is None else self.started + policy.timeout
+        limits = [policy.timeout] if policy.timeout is not None else []
+        if policy.deadline is not None:
+            limits.append(max(0.0, policy.deadline - claimed.age / 1000))
+        #: By the monotonic clock; the job's deadline ends its attempts too.
+        self.timeout_at = self.started + min(limits) if limits else None
         #: Why the handler should stop; "" while it should not.
         self.stop_reason = ""
         #: How it ends is decided: what its handler does from here on is ignored.

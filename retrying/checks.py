@@ -17,7 +17,8 @@ from redis.exceptions import RedisError
 
 from .conf import problems
 
-BACKEND = "retrying.layers.RetryingChannelLayer"
+CORE = "retrying.layers.RetryingChannelLayer"
+BACKENDS = (CORE, "retrying.layers.RetryingPubSubChannelLayer")
 #: A blocking pop of channels_redis takes this many seconds; a shorter socket timeout kills every idle consumer.
 BLOCKING_POP_SECONDS = RedisChannelLayer.brpop_timeout
 
@@ -66,7 +67,7 @@ def check_shadowed(**_: Any) -> list[CheckMessage]:
 
 def _layers() -> Iterator[tuple[str, dict[str, Any]]]:
     for alias, config in getattr(settings, "CHANNEL_LAYERS", {}).items():
-        if config.get("BACKEND") == BACKEND:
+        if config.get("BACKEND") in BACKENDS:
             yield alias, config.get("CONFIG", {})
 
 
@@ -79,7 +80,8 @@ def check_layers(**_: Any) -> list[CheckMessage]:
         if isinstance(config.get("hosts"), (str, bytes)):
             found.append(Error(f"{where}['hosts'] must be a list, got text", id="retrying.E004"))
             continue
-        for host in decode_hosts(config.get("hosts")):
+        core = settings.CHANNEL_LAYERS[alias]["BACKEND"] == CORE  # the other one neither blocks nor has keys
+        for host in decode_hosts(config.get("hosts")) if core else ():
             timeout = host.get("socket_timeout", BLOCKING_POP_SECONDS + 1)
             if timeout is not None and timeout <= BLOCKING_POP_SECONDS:
                 found.append(
@@ -108,7 +110,7 @@ def check_layers(**_: Any) -> list[CheckMessage]:
                 )
             )
         prefix = config.get("prefix", "asgi")
-        if "retrying:".startswith(prefix):
+        if core and "retrying:".startswith(prefix):
             found.append(
                 Error(
                     f"{where}: the prefix {prefix!r} begins the keys of jobs too: flushing the layer would delete them",

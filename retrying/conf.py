@@ -10,13 +10,14 @@ from typing import Any
 from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
+from django.dispatch import receiver
 
 from .exceptions import InvalidPolicy
 from .policy import RetryPolicy
 from .store import Limits
 
 #: What a channel's entry may hold beside the names of a policy.
-CHANNEL_OPTIONS = {"concurrency", "keep_succeeded"}
+CHANNEL_OPTIONS = {"concurrency", "keep_succeeded", "total_concurrency"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +29,8 @@ class ChannelSettings:
     concurrency: int = 1
     #: Succeeded jobs to keep.
     keep_succeeded: int = 0
+    #: Jobs that run at a time over all workers; None = without limit.
+    total_concurrency: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +57,9 @@ class Settings:
     MAX_RESCUES: int = 3
     #: Running jobs get this long to end when the worker is told to stop.
     SHUTDOWN_TIMEOUT_SECONDS: float = 25.0
+    #: A worker process ends after so many jobs, and above so much memory (0: never), for its supervisor to start anew.
+    RECYCLE_AFTER_JOBS: int = 0
+    RECYCLE_ABOVE_MIB: int = 0
     #: An attempt older than this (and than its own timeout; one without a timeout is exempt) makes its process exit
     #: with 70, after it gave its other jobs back: a sync handler that hangs can't be cancelled.
     HARD_TIMEOUT_SECONDS: float = 3600.0
@@ -97,7 +103,7 @@ def get_settings() -> Settings:
     return _parse(getattr(django_settings, "RETRYING", {}))
 
 
-@setting_changed.connect
+@receiver(setting_changed)
 def _forget(*, setting: str, **_: object) -> None:
     if setting == "RETRYING":
         get_settings.cache_clear()
@@ -138,7 +144,7 @@ def _parse(raw: object) -> Settings:
 
 def _channel(options: Mapping[str, Any], default: RetryPolicy, keep: int) -> ChannelSettings:
     own = {name: options[name] for name in CHANNEL_OPTIONS & options.keys()}
-    for name, least in (("concurrency", 1), ("keep_succeeded", 0)):
+    for name, least in (("concurrency", 1), ("keep_succeeded", 0), ("total_concurrency", 1)):
         value = own.get(name, least)
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise InvalidPolicy(f"{name} must be a whole number >= {least}, got {value!r}")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import RedisError
 
-from .reconnect import delay
+from .reconnect import delay, end
 
 if TYPE_CHECKING:
     from .layers import RetryingChannelLayer
@@ -67,9 +67,7 @@ class Inbox:
     async def close(self) -> None:
         readers = list(self._readers.values())
         self._readers.clear()
-        for reader in readers:
-            reader.cancel()
-        await asyncio.gather(*readers, return_exceptions=True)
+        await end(readers)
 
     async def _close_with_loop(self) -> AsyncGenerator[None]:
         # Finalized by asyncio.run before the loop closes.

@@ -1,79 +1,293 @@
 """Look at jobs and act on them: each function sync, and async with an ``a`` before its name.
 
-All take the channel, and ``using``: the alias of the channel layer. All raise StoreUnavailable.
+All take ``using``, the alias of the channel layer, and raise StoreUnavailable. Lists and bulk actions read the sorted
+sets of one channel a bounded piece at a time; nothing here scans the server's keys.
 """
 
 from __future__ import annotations
 
+import math
+import re
+import secrets
+from datetime import timedelta
+from typing import Any
+
+from channels.routing import ChannelNameRouter, ProtocolTypeRouter, get_default_application
+
+from .conf import get_settings
 from .job import Counts, Job, State, WorkerInfo
 from .layers import get_layer
+from .operations import Steps, ask, awaitable, blocking
+from .store import Store
+from .store.calls import Cursor, Page, Purged, Redriven
+
+__all__ = [
+    # Looking
+    "Counts",
+    "Job",
+    "Page",
+    "State",
+    "WorkerInfo",
+    "acounts",
+    "aget",
+    "ais_paused",
+    "apaused_seconds",
+    "asearch",
+    "aworkers",
+    "channels",
+    "counts",
+    "get",
+    "is_paused",
+    "paused_seconds",
+    "search",
+    "workers",
+    # One job
+    "acancel",
+    "apurge",
+    "aredrive",
+    "aretry_now",
+    "cancel",
+    "purge",
+    "redrive",
+    "retry_now",
+    # A whole channel
+    "apause",
+    "apurge_all",
+    "aredrive_all",
+    "aresume",
+    "pause",
+    "purge_all",
+    "redrive_all",
+    "resume",
+]
 
 CANCELLED_ON_REQUEST = "cancelled on request"
+#: Most jobs in one page of ``search``.
+MAX_PAGE = 1000
+#: States that are kept after a job's end, and so can be purged.
+ENDED = (State.DEAD, State.CANCELLED, State.EXPIRED, State.SUCCEEDED)
 
 
-def get(channel: str, job_id: str, *, using: str = "default") -> Job | None:
+def _store(using: str) -> Store:
+    return get_layer(using).store
+
+
+# Looking
+
+
+@blocking
+def get(channel: str, job_id: str, *, using: str = "default") -> Steps[Job | None]:
     """The job, or None when it is unknown or was purged. A success is known for ``DEDUP_SECONDS``, by state only."""
-    store = get_layer(using).store
-    return store.run(store.get(channel, job_id))
+    return ask(_store(using).get(channel, job_id))
 
 
-async def aget(channel: str, job_id: str, *, using: str = "default") -> Job | None:
-    layer = get_layer(using)
-    return await layer.arun(layer.store.get(channel, job_id))
+aget = awaitable(get)
 
 
-def cancel(channel: str, job_id: str, reason: str = CANCELLED_ON_REQUEST, *, using: str = "default") -> State | None:
-    """Cancel a job. Returns its state now: CANCELLED, or RUNNING when its handler was asked to stop; None: unknown."""
-    store = get_layer(using).store
-    return store.run(store.cancel(channel, job_id, reason))
+@blocking
+def search(
+    channel: str, state: State | str, *, limit: int = 50, cursor: str | None = None, using: str = "default"
+) -> Steps[Page]:
+    """Jobs in ``state``, those that came last first: the latest end, start or due time, the last in line.
+
+    Returns a Page: ``jobs``, at most ``limit`` (1..1000), and ``cursor``, to be passed for the next page; None at the
+    end. A page may hold fewer jobs and still have a next one. Succeeded jobs are listed while ``KEEP_SUCCEEDED`` keeps
+    them. Raises ValueError: no such state, limit out of range, a cursor that isn't one.
+    """
+    if not 1 <= limit <= MAX_PAGE:
+        raise ValueError(f"limit takes a number from 1 to {MAX_PAGE}, got {limit!r}")
+    return ask(_store(using).search(channel, State(state), limit, None if cursor is None else _cursor(cursor)))
 
 
-async def acancel(
-    channel: str, job_id: str, reason: str = CANCELLED_ON_REQUEST, *, using: str = "default"
-) -> State | None:
-    layer = get_layer(using)
-    return await layer.arun(layer.store.cancel(channel, job_id, reason))
+asearch = awaitable(search)
 
 
-def retry_now(channel: str, job_id: str, *, using: str = "default") -> State | None:
-    """Make a scheduled job ready at once. Returns its state now (other states are left alone); None: unknown."""
-    store = get_layer(using).store
-    return store.run(store.retry_now(channel, job_id))
-
-
-async def aretry_now(channel: str, job_id: str, *, using: str = "default") -> State | None:
-    layer = get_layer(using)
-    return await layer.arun(layer.store.retry_now(channel, job_id))
-
-
-def redrive(channel: str, job_id: str, *, using: str = "default") -> State | None:
-    """Make a dead letter ready again, its failures and rescues counted anew. Returns its state now; None: unknown."""
-    store = get_layer(using).store
-    return store.run(store.redrive(channel, job_id))
-
-
-async def aredrive(channel: str, job_id: str, *, using: str = "default") -> State | None:
-    layer = get_layer(using)
-    return await layer.arun(layer.store.redrive(channel, job_id))
-
-
-def counts(channel: str, *, using: str = "default") -> Counts:
+@blocking
+def counts(channel: str, *, using: str = "default") -> Steps[Counts]:
     """Jobs by state, and the age of the next ready one."""
-    store = get_layer(using).store
-    return store.run(store.counts(channel))
+    return ask(_store(using).counts(channel))
 
 
-async def acounts(channel: str, *, using: str = "default") -> Counts:
-    layer = get_layer(using)
-    return await layer.arun(layer.store.counts(channel))
+acounts = awaitable(counts)
 
 
-def workers(channel: str, *, using: str = "default") -> list[WorkerInfo]:
+@blocking
+def workers(channel: str, *, using: str = "default") -> Steps[list[WorkerInfo]]:
     """Workers that consume the channel, heard of within three sweeps."""
-    store = get_layer(using).store
-    return store.run(store.workers(channel))
+    return ask(_store(using).workers(channel))
 
 
-async def aworkers(channel: str, *, using: str = "default") -> list[WorkerInfo]:
-    layer = get_layer(using)
-    return await layer.arun(layer.store.workers(channel))
+aworkers = awaitable(workers)
+
+
+@blocking
+def paused_seconds(channel: str, *, using: str = "default") -> Steps[float | None]:
+    """For how long the channel has been paused; None when it isn't."""
+    return ask(_store(using).paused(channel))
+
+
+apaused_seconds = awaitable(paused_seconds)
+
+
+@blocking
+def is_paused(channel: str, *, using: str = "default") -> Steps[bool]:
+    """Whether the channel is paused."""
+    return (yield from ask(_store(using).paused(channel))) is not None
+
+
+ais_paused = awaitable(is_paused)
+
+
+def channels() -> list[str]:
+    """Channels that the project names: in ``RETRYING["CHANNELS"]`` and in the routers of its ASGI application.
+
+    Channels that are only sent to are not among them. Raises what loading ``ASGI_APPLICATION`` raises.
+    """
+    return sorted({*get_settings().CHANNELS, *routed(get_default_application())})
+
+
+def routed(application: Any) -> list[str]:
+    """Names of the channels that an ASGI application's routers have applications for."""
+    while application is not None:
+        if isinstance(application, ChannelNameRouter):
+            return list(application.application_mapping)
+        if isinstance(application, ProtocolTypeRouter):
+            application = application.application_mapping.get("channel")
+        else:
+            application = getattr(application, "inner", None)
+    return []
+
+
+# One job
+
+
+@blocking
+def cancel(
+    channel: str, job_id: str, reason: str = CANCELLED_ON_REQUEST, *, using: str = "default"
+) -> Steps[State | None]:
+    """Cancel a job. Returns its state now: CANCELLED, or RUNNING when its handler was asked to stop; None: unknown."""
+    return ask(_store(using).cancel(channel, job_id, reason))
+
+
+acancel = awaitable(cancel)
+
+
+@blocking
+def retry_now(channel: str, job_id: str, *, using: str = "default") -> Steps[State | None]:
+    """Make a scheduled job ready at once. Returns its state now (other states are left alone); None: unknown."""
+    return ask(_store(using).retry_now(channel, job_id))
+
+
+aretry_now = awaitable(retry_now)
+
+
+@blocking
+def redrive(channel: str, job_id: str, *, using: str = "default") -> Steps[State | None]:
+    """Make a dead letter ready again, its failures and rescues counted anew. Returns its state now; None: unknown."""
+    return ask(_store(using).redrive(channel, job_id))
+
+
+aredrive = awaitable(redrive)
+
+
+@blocking
+def purge(channel: str, job_id: str, *, using: str = "default") -> Steps[State | None]:
+    """Forget a job that has ended, dead letters too; its id may be used again at once.
+
+    Returns None when it is gone (or never was), else the state that keeps it: cancel it first.
+    """
+    return ask(_store(using).purge(channel, job_id))
+
+
+apurge = awaitable(purge)
+
+
+# A whole channel
+
+
+@blocking
+def redrive_all(
+    channel: str, *, limit: int | None = None, rate: float | None = None, using: str = "default"
+) -> Steps[int]:
+    """Make dead letters ready again, those that died first first. Returns how many.
+
+    ``limit``: at most so many. ``rate``: so many a second: they are scheduled one after the other, so that what made
+    them fail isn't flooded. Letters that die meanwhile are left alone. Raises ValueError: a limit or rate not above 0.
+    """
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit takes a number from 1 on, or None, got {limit!r}")
+    if rate is not None and not (0 < rate < math.inf):
+        raise ValueError(f"rate takes jobs per second, more than 0, or None, got {rate!r}")
+    return _redrive_all(_store(using), channel, limit, None if rate is None else 1000 / rate)
+
+
+aredrive_all = awaitable(redrive_all)
+
+
+def _redrive_all(store: Store, channel: str, limit: int | None, pace: float | None) -> Steps[int]:
+    done = 0
+    batch: Redriven | None = None
+    while (batch is None or batch.more) and (limit is None or done < limit):
+        wanted = MAX_PAGE if limit is None else min(limit - done, MAX_PAGE)
+        token = secrets.token_urlsafe(16)
+        batch = yield from ask(store.redrive_all(channel, token, wanted=wanted, pace=pace, after=batch))
+        done += batch.done
+    return done
+
+
+@blocking
+def purge_all(
+    channel: str, state: State | str, *, older_than: float | timedelta = 0, using: str = "default"
+) -> Steps[int]:
+    """Forget the jobs that ended in ``state`` (DEAD, CANCELLED, EXPIRED or kept SUCCEEDED). Returns how many.
+
+    ``older_than``: only those that ended at least so many seconds (or a timedelta) ago. Raises ValueError: another
+    state, an age that is negative or no number.
+    """
+    state = State(state)
+    if state not in ENDED:
+        raise ValueError(f"purge_all takes {', '.join(ENDED)}, got {state.value!r}: cancel these jobs first")
+    age = older_than.total_seconds() if isinstance(older_than, timedelta) else older_than
+    if not (0 <= age < math.inf):
+        raise ValueError(f"older_than takes seconds >= 0 or a timedelta, got {older_than!r}")
+    return _purge_all(_store(using), channel, state, round(age * 1000))
+
+
+apurge_all = awaitable(purge_all)
+
+
+def _purge_all(store: Store, channel: str, state: State, age: int) -> Steps[int]:
+    done = 0
+    batch: Purged | None = None
+    while batch is None or batch.skip >= 0:
+        batch = yield from ask(store.purge_all(channel, state, age=age, after=batch))
+        done += batch.done
+    return done
+
+
+@blocking
+def pause(channel: str, *, using: str = "default") -> Steps[bool]:
+    """Let no worker begin jobs of the channel until it is resumed; running ones end, new ones are stored.
+
+    Returns whether this call paused it: False when it was paused already.
+    """
+    return ask(_store(using).pause(channel))
+
+
+apause = awaitable(pause)
+
+
+@blocking
+def resume(channel: str, *, using: str = "default") -> Steps[bool]:
+    """Let workers begin jobs of the channel again. Returns whether this call resumed it (False: it wasn't paused)."""
+    return ask(_store(using).resume(channel))
+
+
+aresume = awaitable(resume)
+
+
+def _cursor(text: str) -> Cursor:
+    score, _, job_id = text.partition(":")
+    if not job_id or not re.fullmatch(r"-?\d+(\.\d+)?(e\+?\d+)?", score):
+        raise ValueError(f"cursor takes what the page before gave, got {text!r:.100}")
+    return Cursor(score, job_id)

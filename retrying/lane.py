@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
@@ -13,13 +12,17 @@ from redis.exceptions import RedisError
 
 from . import reconnect
 from .attempt import Attempt, End, Ending, ending_of
-from .exceptions import AttemptTimeout, RetryingError, StoreUnavailable
+from .exceptions import AttemptTimeout, RetryingError
+from .link import Link
 from .message import new_id
+from .settlement import report, settle
 from .slot import Slot
-from .store.calls import Burial, Call, Claim, Claimed, Renewed, Retry, Settled
+from .store.calls import Call, Claim, Claimed, Renewed, Settled
+from .sweeper import sweep
 
 if TYPE_CHECKING:
     from .conf import ChannelSettings, Settings
+    from .group import Group
     from .layers import RetryingChannelLayer
     from .routes import Route
 
@@ -35,7 +38,7 @@ FENCE_MARGIN = 0.1
 
 
 class Lane:
-    """Feeds ``concurrency`` slots with the jobs of one channel."""
+    """Feeds slots with the jobs of one channel; how many it may use at a time, its group says."""
 
     def __init__(
         self,
@@ -45,7 +48,7 @@ class Lane:
         *,
         settings: Settings,
         channel_settings: ChannelSettings,
-        concurrency: int,
+        group: Group,
         on_failure: Callable[[], object],
     ) -> None:
         """``on_failure``: called when a part of the lane failed for good."""
@@ -56,11 +59,19 @@ class Lane:
         self.worker_id = worker_id
         self.settings = settings
         self.keep_succeeded = channel_settings.keep_succeeded
+        self.total_concurrency = channel_settings.total_concurrency
+        self.link = Link(route.channel)
+        self.group = group
+        group.lanes.append(self)
         #: No more jobs are taken.
         self.stopping = False
         #: Jobs in hand, by id: handlers that run, and ends that the store doesn't know yet.
         self.attempts: dict[str, Attempt] = {}
-        self.slots = [Slot(self) for _ in range(concurrency)]
+        #: Slots of the group in use: handlers that run, and jobs being claimed.
+        self.load = 0
+        #: Attempts that ended so far.
+        self.done = 0
+        self.slots = [Slot(self) for _ in range(group.size)]
         self._wanting: dict[Slot, None] = {}
         self._succeeded: list[Attempt] = []
         self._wake = asyncio.Event()
@@ -72,30 +83,35 @@ class Lane:
         self._hungry = asyncio.Event()
         self._due_timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._down = False
-        #: No job is in hand.
+        #: A claim is on its way: jobs may be leased that we don't know of yet.
+        self._claiming = False
+        #: No job is in hand; when stopping also: no handler runs.
         self._empty = asyncio.Event()
         self._on_failure = on_failure
 
     def start(self) -> None:
-        for work in (self._feed(), self._listen(), self._sweep(), *(slot.run() for slot in self.slots)):
+        for work in (self._feed(), self._listen(), sweep(self), *(slot.run() for slot in self.slots)):
             self._spawn(work)
 
     async def drain(self, timeout: float, hurry: asyncio.Event) -> None:
         """Take no more jobs, and let running ones end: at most ``timeout`` seconds, or until ``hurry``.
         What is left then is cancelled and given back uncharged."""
         self.stopping = True
-        if self.attempts:
-            waits = [asyncio.create_task(event.wait()) for event in (self._empty, hurry)]
+        deadline = time.monotonic() + timeout
+        while self.attempts or (self._claiming and not self.link.down):
             self._empty.clear()
-            await asyncio.wait(waits, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+            waits = [asyncio.create_task(event.wait()) for event in (self._empty, hurry)]
+            await asyncio.wait(waits, timeout=max(0, deadline - time.monotonic()), return_when=asyncio.FIRST_COMPLETED)
             for wait in waits:
                 wait.cancel()
+            if hurry.is_set() or time.monotonic() >= deadline:
+                break
         left = [attempt for attempt in self.attempts.values() if not attempt.settled]
         for attempt in left:
             attempt.settled = True
             self._interrupt(attempt, "the worker stops")
         if left:
+            self._empty.clear()
             cancelled = asyncio.create_task(self._empty.wait())
             await asyncio.wait([cancelled], timeout=CANCEL_SECONDS)
             cancelled.cancel()
@@ -113,13 +129,12 @@ class Lane:
     async def stop(self) -> None:
         """End every task; jobs that are still in hand come back when their leases end."""
         self.stopping = True
-        for task in list(self._tasks):
-            task.cancel()
-        for slot in self.slots:
-            slot.end()
         if self._due_timer is not None:
             self._due_timer.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        while self._tasks:  # what ends may have begun something else meanwhile
+            for slot in self.slots:
+                slot.end()
+            await reconnect.end(self._tasks)
 
     # What slots say
 
@@ -129,12 +144,26 @@ class Lane:
             self._wanting[slot] = None
             self._wake.set()
 
+    def wake(self) -> None:
+        """Something changed: look again at what there is to do."""
+        self._wake.set()
+
+    def look(self) -> None:
+        """There may be ready jobs."""
+        self._look = True
+        self._wake.set()
+
+    @property
+    def looking(self) -> bool:
+        """Whether it could run another job, and there may be one."""
+        return self._look and bool(self._wanting)
+
     def forget(self, slot: Slot) -> None:
         self._wanting.pop(slot, None)
 
     def handler_ended(self, attempt: Attempt, error: BaseException | None) -> None:
         """The handler of ``attempt`` returned, or raised ``error``."""
-        attempt.ended = True
+        self._ended(attempt)
         if attempt.settled:
             self._drop(attempt)
             return
@@ -147,7 +176,7 @@ class Lane:
 
     def release(self, attempt: Attempt) -> None:
         """Give ``attempt`` back uncharged: its handler never began."""
-        attempt.ended = True
+        self._ended(attempt)
         if not attempt.settled:
             self._settle(attempt, Ending(End.RELEASE))
 
@@ -198,47 +227,53 @@ class Lane:
 
     async def _feed(self) -> None:
         while True:
-            wanted = 0 if self.stopping else min(len(self._wanting), MAX_BATCH)
+            wanted = 0 if self.stopping else min(len(self._wanting), self.group.allows(self), MAX_BATCH)
             batch = self._succeeded[:MAX_BATCH]
             if not (batch or self._rang or (wanted and self._look)):
-                if wanted:
+                if self._wanting and not self._look:
                     self._hungry.set()
                 await self._wake.wait()
                 self._wake.clear()
                 continue
             self._rang = False
             self._hungry.clear()
+            self.group.took(self, wanted)
+            self.load += wanted
+            self._claiming = True
             token, sent, claim = await self._claim(wanted, batch)
+            self._claiming = False
+            self.load -= wanted - len(claim.jobs)
             del self._succeeded[: len(batch)]
             for attempt, answer in zip(batch, claim.settled, strict=True):
-                self._told(attempt, answer, Ending(End.SUCCESS))
+                self._told(attempt, Ending(End.SUCCESS), answer)
             if wanted:
                 self._look = len(claim.jobs) >= wanted
             self._watch_due(claim.next_due)
             for job in claim.jobs:
                 self._begin(job, token, sent)
+            if len(claim.jobs) < wanted:
+                self.group.changed()
+            if not self.attempts:
+                self._empty.set()
 
     async def _claim(self, wanted: int, batch: list[Attempt]) -> tuple[str, float, Claim]:
+        """The token, when the request that was answered was sent, and the answer."""
         token = new_id()
         leases = [attempt.lease for attempt in batch]
-        failures = 0
-        while True:
+        sent = 0.0
+
+        async def claim(failures: int) -> Claim:
+            nonlocal sent
             sent = time.monotonic()
             call = self.store.claim(
                 self.channel, self.worker_id, token,
-                wanted=wanted, succeeded=leases, keep=self.keep_succeeded, repeated=failures > 0,
+                wanted=wanted, succeeded=leases, keep=self.keep_succeeded, limit=self.total_concurrency,
+                repeated=failures > 0,
             )  # fmt: skip
-            try:
-                claim = await self.store.arun(call)
-            except (RetryingError, RedisError) as error:
-                self._report_down(error)
-                await asyncio.sleep(reconnect.delay(failures))
-                failures += 1
-                continue
-            if self._down:
-                self._down = False
-                logger.warning("the job store answers again channel=%s", self.channel)
-            return token, sent, claim
+            return await self.store.arun(call)
+
+        answer = await self.link.until_answered(claim)
+        return token, sent, answer
 
     def _begin(self, job: Claimed, token: str, sent: float) -> None:
         lease_until = sent + self.settings.LEASE_SECONDS
@@ -258,6 +293,8 @@ class Lane:
                 policy = policy.merged_json(job.policy)
             except (ValueError, TypeError) as error:
                 problem = problem or f"its policy can't be read: {error}"
+        if not problem and policy.deadline is not None and job.age / 1000 >= policy.deadline:
+            problem = f"its deadline of {policy.deadline} s after it was enqueued has passed"
         attempt = Attempt(
             self.channel, job, token, message_type=str(message_type),
             policy=policy, cancellable=handler.cancellable, worker=self.worker_id, lease_until=lease_until,
@@ -265,16 +302,17 @@ class Lane:
         if job.id in self.attempts:
             # An earlier attempt lost its lease, and its handler is a thread that can't be cancelled: no job runs
             # twice at once in one process.
+            self._ended(attempt)
             self._settle(attempt, Ending(End.SNOOZE, delay=1.0))
             return
         self.attempts[job.id] = attempt
         if problem:
-            attempt.ended = True
+            self._ended(attempt)
             self._settle(attempt, Ending(End.BURIAL, reason=problem, error=problem))
             return
-        slot = next((slot for slot in self._wanting if slot.wants), None)
+        slot = None if self.stopping else next((slot for slot in self._wanting if slot.wants), None)
         if slot is None:
-            self.release(attempt)  # the instance that asked for it ended meanwhile
+            self.release(attempt)  # meanwhile the instance that asked for it ended, or the worker was told to stop
             return
         del self._wanting[slot]
         attempt.slot = slot
@@ -297,21 +335,23 @@ class Lane:
                 failures = 0
             self._rang = self._rang or rung is not None
             self._hungry.clear()
-            self._look = True
-            self._wake.set()
+            self.look()
 
     def _watch_due(self, next_due: int | None) -> None:
         if self._due_timer is not None:
             self._due_timer.cancel()
             self._due_timer = None
         if next_due is not None and not self.stopping:
-            self._due_timer = asyncio.get_running_loop().call_later(next_due / 1000 + 0.001, self._due)
-
-    def _due(self) -> None:
-        self._look = True
-        self._wake.set()
+            self._due_timer = asyncio.get_running_loop().call_later(next_due / 1000 + 0.001, self.look)
 
     # Settling
+
+    def _ended(self, attempt: Attempt) -> None:
+        """No handler runs for ``attempt`` any more: its slot is free."""
+        attempt.ended = True
+        self.load -= 1
+        self.done += 1
+        self.group.changed()
 
     def _settle(self, attempt: Attempt, ending: Ending) -> None:
         attempt.settled = True
@@ -322,94 +362,29 @@ class Lane:
             self._spawn(self._settle_now(attempt, ending))
 
     async def _settle_now(self, attempt: Attempt, ending: Ending) -> None:
-        lease, limit = attempt.lease, attempt.policy.max_retries
-        call: Call[Any]
-        match ending.end:
-            case End.RETRY | End.SNOOZE:
-                charged = ending.end is End.RETRY
-                delay = round(ending.delay * 1000)
-                call = self.store.retry(self.channel, [Retry(lease, delay, charged, ending.error, limit)])
-            case End.BURIAL:
-                call = self.store.bury(self.channel, [Burial(lease, ending.reason, ending.error, limit)])
-            case End.DISCARD:
-                call = self.store.discard(self.channel, lease, ending.reason)
-            case _:
-                call = self.store.release(self.channel, [lease])
-        failures = 0
-        while True:
-            try:
-                answers: list[Any] = await self.store.arun(call)
-            except StoreUnavailable as error:
-                self._report_down(error)
-                await asyncio.sleep(reconnect.delay(failures))
-                failures += 1
-            else:
-                answer = answers[0]
-                self._told(attempt, answer[0] if isinstance(answer, tuple) else answer, ending)
-                return
+        call = settle(self.store, attempt, ending)
+        (answer,) = await self.link.until_answered(lambda _: self.store.arun(call))
+        self._told(attempt, ending, answer)
 
-    def _told(self, attempt: Attempt, answer: Settled, ending: Ending) -> None:
+    def _told(self, attempt: Attempt, ending: Ending, answer: Settled | tuple[Settled, int | None]) -> None:
         """The store answered to the end of ``attempt``."""
         attempt.told = True
         self._drop(attempt)
-        took = time.monotonic() - attempt.started
-        if answer is Settled.LOST:
-            logger.warning("refused: the lease had been given away end=%s %s", ending.end, attempt)
-        elif ending.end is End.SUCCESS:
-            if logger.isEnabledFor(logging.DEBUG):
-                logger.debug("succeeded %s seconds=%.3f", attempt, took)
-        elif ending.end is End.RETRY:
-            failed = f"{attempt.failures + 1} of {attempt.policy.max_retries}"
-            logger.info("retrying %s retry=%s delay=%.1f error=%r", attempt, failed, ending.delay, ending.error[:300])
-        elif ending.end is End.SNOOZE:
-            logger.info("snoozed %s delay=%.1f", attempt, ending.delay)
-        elif ending.end is End.BURIAL:
-            logger.error("dead %s reason=%r error=%r", attempt, ending.reason, ending.error[:300])
-        elif ending.end is End.DISCARD:
-            logger.info("cancelled %s reason=%r", attempt, ending.reason)
-        else:
-            logger.info("released %s", attempt)
+        report(attempt, ending, answer)
 
     def _drop(self, attempt: Attempt) -> None:
         """Forget ``attempt`` once its handler has ended and the store knows."""
-        if attempt.ended and attempt.told:
-            if self.attempts.get(attempt.lease.job_id) is attempt:
-                del self.attempts[attempt.lease.job_id]
-            if not self.attempts:
-                self._empty.set()
-
-    # Sweeping
-
-    async def _sweep(self) -> None:
-        """Promote, rescue, purge: every worker does, there is no leader. Also the sign of life of this one."""
-        failures = 0
-        while True:
-            try:
-                await self.layer.adopt(self.channel)
-                swept = await self.store.arun(self.store.sweep(self.channel, self.worker_id, keep=self.keep_succeeded))
-            except (RetryingError, RedisError, OSError) as error:
-                self._report_down(error)
-                await asyncio.sleep(reconnect.delay(failures))
-                failures += 1
-                continue
-            failures = 0
-            for rescue in swept.rescued:
-                logger.warning(
-                    "%s job=%s channel=%s vanished_worker=%s rescues=%d",
-                    "dead (poison)" if rescue.buried else "rescued",
-                    rescue.job_id, self.channel, rescue.worker, rescue.rescues,
-                )  # fmt: skip
-            if swept.rescued or swept.promoted:
-                self._due()
-            if len(swept.rescued) < MAX_BATCH and swept.promoted < MAX_BATCH and swept.purged < MAX_BATCH:
-                await asyncio.sleep(self.settings.SWEEP_SECONDS * random.uniform(0.8, 1.0))
+        if attempt.ended and attempt.told and self.attempts.get(attempt.lease.job_id) is attempt:
+            del self.attempts[attempt.lease.job_id]
+        if not self.attempts or (self.stopping and all(item.ended for item in self.attempts.values())):
+            self._empty.set()
 
     # Small things
 
-    def _report_down(self, error: Exception) -> None:
-        if not self._down:
-            self._down = True
-            logger.warning("the job store does not answer, trying again channel=%s: %s", self.channel, error)
+    @property
+    def consuming(self) -> bool:
+        """Whether jobs of the channel are being taken: the store answered within two sweeps."""
+        return not self.stopping and self.link.heard_within(2 * self.settings.SWEEP_SECONDS + 1)
 
     async def _tell(self, call: Call[Any]) -> None:
         try:

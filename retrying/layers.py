@@ -1,28 +1,26 @@
-"""The channel layer: what channels_redis has for groups and specific channels, and stored jobs for general ones."""
+"""The channel layers: what channels_redis has for groups and specific channels, and stored jobs for general ones."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
 import logging
+import uuid
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, cast
 
-from asgiref.sync import AsyncToSync
-from channels.exceptions import ChannelFull, InvalidChannelLayerError
-from channels.layers import get_channel_layer
+from channels.exceptions import InvalidChannelLayerError
+from channels.layers import BaseChannelLayer, get_channel_layer
 from channels_redis.core import RedisChannelLayer
-from channels_redis.serializers import registry
-from channels_redis.utils import create_pool, decode_hosts
+from channels_redis.pubsub import RedisPubSubChannelLayer
+from channels_redis.utils import create_pool
 from redis import asyncio as aioredis
 
 from .conf import get_settings
-from .exceptions import InvalidJob
 from .inbox import Inbox
-from .message import new_id, new_job
-from .store import Store
-from .store.calls import Call, Enqueued, Lease, NewJob, T
+from .joblayer import JobLayer
+from .message import new_job
 
 logger = logging.getLogger("retrying.layers")
 
@@ -36,7 +34,7 @@ POOL_WAIT = 20.0
 _general_members: ContextVar[list[str] | None] = ContextVar("general_members", default=None)
 
 
-class RetryingChannelLayer(RedisChannelLayer):
+class RetryingChannelLayer(JobLayer, RedisChannelLayer):
     """Messages to a general channel (no ``!``) are jobs: stored until done, retried, kept as dead letters.
 
     Takes every CONFIG key of channels_redis' core layer, and ``store``: where jobs live, like an entry of ``hosts``
@@ -68,16 +66,14 @@ class RetryingChannelLayer(RedisChannelLayer):
             symmetric_encryption_keys=symmetric_encryption_keys,
             **options,
         )
-        self._job_capacity = capacity
-        self._job_expiry = expiry
-        # Without the layer's age limit on messages: a retry due in an hour must still decrypt.
-        self._job_serializer = registry.get_serializer(
-            serializer_format, expiry=None, symmetric_encryption_keys=symmetric_encryption_keys
-        )
-        self.store = Store(
-            decode_hosts([store] if store else hosts)[0],
-            prefix=f"retrying:{prefix}",
-            limits=get_settings().limits(),
+        self.open_store(
+            hosts,
+            store=store,
+            prefix=prefix,
+            capacity=capacity,
+            expiry=expiry,
+            serializer_format=serializer_format,
+            symmetric_encryption_keys=symmetric_encryption_keys,
         )
         self._inboxes: dict[asyncio.AbstractEventLoop, Inbox] = {}
 
@@ -103,9 +99,8 @@ class RetryingChannelLayer(RedisChannelLayer):
         self.require_valid_channel_name(channel)
         if "!" in channel:
             await super().send(channel, message)
-            return
-        job = new_job(self.encode(message), max_bytes=get_settings().MAX_MESSAGE_BYTES, expires=self._job_expiry)
-        await self.arun(self.enqueue_call(channel, [job]))
+        else:
+            await self.send_job(channel, message)
 
     async def group_send(self, group: str, message: dict[str, Any]) -> None:
         """As in channels_redis; a general channel in the group gets a job."""
@@ -124,48 +119,6 @@ class RetryingChannelLayer(RedisChannelLayer):
             members.extend(name for name in channel_names if "!" not in name)
             channel_names = [name for name in channel_names if "!" in name]
         return super()._map_channel_keys_to_connection(channel_names, message)
-
-    def encode(self, message: dict[str, Any]) -> bytes:
-        """A job's payload. Raises InvalidJob when the layer's serializer can't take the message."""
-        try:
-            return self._job_serializer.serialize(message)  # type: ignore[no-any-return]
-        except (TypeError, ValueError, OverflowError, RecursionError) as error:
-            raise InvalidJob(f"the message can't be serialized: {error}") from error
-
-    def decode(self, payload: bytes) -> dict[str, Any]:
-        """The message of a payload. Raises ValueError when it isn't one."""
-        try:
-            message = self._job_serializer.deserialize(payload)
-        except Exception as error:  # whatever a codec raises on foreign bytes: msgpack's, json's, Fernet's
-            raise ValueError(f"{type(error).__name__}: {error}") from error
-        if not isinstance(message, dict):
-            raise ValueError(f"a message is a dict, got {type(message).__name__}")  # noqa: TRY004  (bad data, no bug)
-        return message
-
-    def enqueue_call(self, channel: str, jobs: Sequence[NewJob]) -> Call[list[Enqueued]]:
-        """The request that stores ``jobs``; running it raises ChannelFull when a given capacity would be exceeded."""
-        capacity = self._job_capacity
-        for pattern, limit in self.channel_capacity:
-            if pattern.match(channel):
-                capacity = limit
-                break
-        call = self.store.enqueue(channel, jobs, capacity=capacity)
-        parse = call.parse
-
-        def refuse_when_full(reply: Any) -> list[Enqueued]:
-            if not reply:
-                raise ChannelFull(channel)
-            return parse(reply)
-
-        return Call(call.script, call.keys, call.args, refuse_when_full)
-
-    async def arun(self, call: Call[T]) -> T:
-        """Run a request from async code; from inside ``async_to_sync`` on the process' kept sync connections."""
-        if asyncio.get_running_loop() in AsyncToSync.loop_thread_executors:
-            # A loop made for this one call: a connection of its own would be opened and closed with it. Nothing
-            # else runs in that loop, so blocking it blocks only the caller, who is waiting anyway.
-            return self.store.run(call)
-        return await self.store.arun(call)
 
     async def adopt(self, channel: str) -> int:
         """Move messages that processes of plain channels_redis left in its key for ``channel`` into the store.
@@ -201,7 +154,7 @@ class RetryingChannelLayer(RedisChannelLayer):
         """
         self.require_valid_channel_name(channel)
         if "!" not in channel:
-            return await self._receive_job(channel)
+            return await self.receive_job(channel)
         real_channel = self.non_local_name(channel)
         if not real_channel.endswith(self.client_prefix + "!"):
             raise ValueError(
@@ -212,20 +165,6 @@ class RetryingChannelLayer(RedisChannelLayer):
         if inbox is None:
             inbox = self._inboxes[loop] = Inbox(self, forget=lambda: self._inboxes.pop(loop, None))
         return await inbox.receive(channel, real_channel)
-
-    async def _receive_job(self, channel: str) -> dict[str, Any]:
-        worker = f"receive:{self.client_prefix}"
-        client = self.store.connections.async_()
-        while True:
-            token = new_id()
-            claim = await self.store.arun(self.store.claim(channel, worker, token, wanted=1))
-            for job in claim.jobs:
-                await self.store.arun(
-                    self.store.claim(channel, worker, new_id(), wanted=0, succeeded=[Lease(job.id, token)])
-                )
-                return self.decode(job.payload)
-            wait = 1.0 if claim.next_due is None else min(1.0, claim.next_due / 1000)
-            await client.blpop([self.store.keys(channel).bell], timeout=max(wait, 0.01))
 
     async def close_pools(self) -> None:
         """Close every connection and reader of the running loop."""
@@ -240,12 +179,108 @@ class RetryingChannelLayer(RedisChannelLayer):
         await super().flush()
 
 
-def get_layer(alias: str = "default") -> RetryingChannelLayer:
-    """The layer of that alias. Raises InvalidChannelLayerError when it isn't a RetryingChannelLayer."""
-    layer = get_channel_layer(alias)
-    if not isinstance(layer, RetryingChannelLayer):
-        raise InvalidChannelLayerError(
-            f"CHANNEL_LAYERS[{alias!r}] must have BACKEND 'retrying.layers.RetryingChannelLayer', "
-            f"got {type(layer).__name__ if layer else 'nothing'}"
+class RetryingPubSubChannelLayer(JobLayer, RedisPubSubChannelLayer, BaseChannelLayer):
+    """``RetryingChannelLayer`` over channels_redis' pub/sub layer, for groups of many sockets.
+
+    A message to a group is sent once for each process, not once for each socket, and is kept nowhere: who isn't
+    listening misses it. Takes every CONFIG key of channels_redis' pub/sub layer, and ``store``, ``capacity``,
+    ``channel_capacity`` and ``expiry``, which apply to general channels only, and only when given. A general channel
+    can't be a member of a group.
+    """
+
+    extensions = ["groups", "flush"]
+
+    def __init__(
+        self,
+        hosts: Sequence[Any] | None = None,
+        *,
+        store: Any = None,
+        prefix: str = "asgi",
+        capacity: int | None = None,
+        channel_capacity: Mapping[Any, int] | None = None,
+        expiry: float | None = None,
+        serializer_format: str = "msgpack",
+        symmetric_encryption_keys: Sequence[str | bytes] | None = None,
+        **options: Any,
+    ) -> None:
+        RedisPubSubChannelLayer.__init__(
+            self,
+            hosts=hosts,
+            prefix=prefix,
+            serializer_format=serializer_format,
+            symmetric_encryption_keys=symmetric_encryption_keys,
+            **options,
         )
-    return layer
+        self.prefix = prefix
+        self.channel_capacity = self.compile_capacities(channel_capacity or {})
+        self.open_store(
+            hosts,
+            store=store,
+            prefix=prefix,
+            capacity=capacity,
+            expiry=expiry,
+            serializer_format=serializer_format,
+            symmetric_encryption_keys=symmetric_encryption_keys,
+        )
+
+    def is_specific(self, channel: str) -> bool:
+        """Whether a channel belongs to one process; those that plain channels_redis made are named without a ``!``."""
+        return "!" in channel or channel.startswith(f"{self.prefix}specific.")
+
+    async def new_channel(self, prefix: str = "specific.") -> str:
+        """A specific channel of this process and event loop. Raises redis' ConnectionError: it subscribes."""
+        layer = self._get_layer()
+        channel = f"{self.prefix}{prefix}!{uuid.uuid4().hex}"
+        await layer._subscribe_to_channel(channel)
+        return channel
+
+    async def send(self, channel: str, message: dict[str, Any]) -> None:
+        """As ``RetryingChannelLayer.send``."""
+        if not isinstance(message, dict):
+            raise TypeError(f"a message is a dict, got {type(message).__name__}")
+        self.require_valid_channel_name(channel)
+        if self.is_specific(channel):
+            await self._get_layer().send(channel, message)
+        else:
+            await self.send_job(channel, message)
+
+    async def receive(self, channel: str) -> dict[str, Any]:
+        """The next message of a channel; of a general one a job that counts as done when it is returned."""
+        self.require_valid_channel_name(channel)
+        if self.is_specific(channel):
+            return await self._get_layer().receive(channel)  # type: ignore[no-any-return]
+        return await self.receive_job(channel)
+
+    async def group_add(self, group: str, channel: str) -> None:
+        self.require_valid_group_name(group)
+        self.require_valid_channel_name(channel)
+        await self._get_layer().group_add(group, channel)
+
+    async def group_discard(self, group: str, channel: str) -> None:
+        self.require_valid_group_name(group)
+        self.require_valid_channel_name(channel)
+        await self._get_layer().group_discard(group, channel)
+
+    async def group_send(self, group: str, message: dict[str, Any]) -> None:
+        self.require_valid_group_name(group)
+        await self._get_layer().group_send(group, message)
+
+    async def flush(self) -> None:
+        """Forget the groups and specific channels of the running loop, and close its connections; jobs stay."""
+        await self._get_layer().flush()
+
+    async def close_pools(self) -> None:
+        """Close every connection of the running loop."""
+        await self.flush()
+        await self.store.connections.aclose()
+
+
+def get_layer(alias: str = "default") -> RetryingChannelLayer:
+    """The layer of that alias. Raises InvalidChannelLayerError when it isn't one of this module."""
+    layer = get_channel_layer(alias)
+    if not isinstance(layer, JobLayer):
+        raise InvalidChannelLayerError(
+            f"CHANNEL_LAYERS[{alias!r}] must have BACKEND 'retrying.layers.RetryingChannelLayer' or "
+            f"'retrying.layers.RetryingPubSubChannelLayer', got {type(layer).__name__ if layer else 'nothing'}"
+        )
+    return cast(RetryingChannelLayer, layer)

@@ -6,7 +6,7 @@ import json
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -38,6 +38,12 @@ def seconds(value: object, *, name: str) -> Seconds:
     return float(value)
 
 
+def _jitter(delay: Seconds, base: Seconds, cap: Seconds, rng: random.Random) -> Seconds:
+    if delay >= CAP_SPREAD * cap:
+        return rng.uniform(max(base, CAP_SPREAD * cap), cap)
+    return rng.uniform(delay, delay * (1 + JITTER))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exponential:
     """The n-th retry waits ``min(cap, base * factor ** (n - 1))`` seconds, plus jitter."""
@@ -64,10 +70,30 @@ class Exponential:
 
     def jittered(self, retry: int, rng: random.Random) -> Seconds:
         """The delay with jitter: never under the base, never over the cap."""
-        delay = self.delay(retry)
-        if delay >= CAP_SPREAD * self.cap:
-            return rng.uniform(max(self.base, CAP_SPREAD * self.cap), self.cap)
-        return rng.uniform(delay, delay * (1 + JITTER))
+        return _jitter(self.delay(retry), self.base, self.cap, rng)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Linear:
+    """The n-th retry waits ``min(cap, base + step * (n - 1))`` seconds, plus jitter."""
+
+    base: Seconds = 10.0
+    step: Seconds = 10.0
+    cap: Seconds = 3600.0
+
+    def __post_init__(self) -> None:
+        for name in ("base", "step", "cap"):
+            seconds(getattr(self, name), name=f"backoff.{name}")
+        if self.cap < self.base:
+            raise InvalidPolicy(f"backoff.cap must be at least backoff.base ({self.base} s), got {self.cap!r}")
+
+    def delay(self, retry: int) -> Seconds:
+        """Seconds before the ``retry``-th retry (1, 2, ...), without jitter."""
+        return min(self.cap, self.base + self.step * (retry - 1))
+
+    def jittered(self, retry: int, rng: random.Random) -> Seconds:
+        """The delay with jitter: never under the base, never over the cap."""
+        return _jitter(self.delay(retry), self.base, self.cap, rng)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,25 +114,28 @@ class Delays:
         return rng.uniform(delay, delay * (1 + JITTER))
 
 
-Backoff = Exponential | Delays | BackoffFunction
+Backoff = Exponential | Linear | Delays | BackoffFunction
 
 
 def to_backoff(value: object) -> Backoff:
-    """A backoff from what people write: a mapping (base, factor, cap), seconds, a list of seconds, or a callable.
+    """A backoff from what people write: a mapping (base, cap, and factor or step), seconds, a list, or a callable.
 
     Raises InvalidPolicy naming the field that is wrong.
     """
-    if isinstance(value, (Exponential, Delays)):
+    if isinstance(value, (Exponential, Linear, Delays)):
         return value
     if isinstance(value, Mapping):
-        if unknown := sorted(set(value) - {"base", "factor", "cap"}):
-            raise InvalidPolicy(f"backoff takes base, factor and cap, got {', '.join(map(str, unknown))}")
+        kind = Linear if "step" in value else Exponential
+        if unknown := sorted(set(value) - {field.name for field in fields(kind)}):
+            raise InvalidPolicy(
+                f"backoff takes base, cap, and factor or step (linear), got {', '.join(map(str, unknown))}"
+            )
         numbers: dict[str, float] = {
             name: seconds(number, name=f"backoff.{name}") if name != "factor" else number
             for name, number in value.items()
         }
         numbers.setdefault("cap", max(numbers.get("base", 0.0), 3600.0))
-        return Exponential(**numbers)
+        return kind(**numbers)
     if isinstance(value, (int, float, timedelta)):
         return Delays(delays=(seconds(value, name="backoff"),))
     if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
@@ -114,7 +143,7 @@ def to_backoff(value: object) -> Backoff:
     if callable(value):
         return value
     raise InvalidPolicy(
-        "backoff must be seconds, a list of seconds, {'base': s, 'factor': x, 'cap': s} "
+        "backoff must be seconds, a list of seconds, {'base': s, 'factor': x, 'cap': s} (or 'step' for 'factor') "
         f"or a callable (exception, job) -> seconds | None, got {value!r}"
     )
 
@@ -154,6 +183,8 @@ class RetryPolicy:
     give_up_on: ExceptionMatch = ()
     #: Seconds one attempt may take; None = without end.
     timeout: Seconds | None = 600.0
+    #: Seconds after it was enqueued from which on the job is not tried again; None = without end.
+    deadline: Seconds | None = None
 
     def __post_init__(self) -> None:
         limit: object = self.max_retries
@@ -166,11 +197,11 @@ class RetryPolicy:
                 match = tuple(match)
                 object.__setattr__(self, name, match)
             _check_match(match, name)
-        if self.timeout is not None:
-            timeout = seconds(self.timeout, name="timeout")
-            if timeout == 0:
-                raise InvalidPolicy("timeout must be more than 0 seconds; None means without end")
-            object.__setattr__(self, "timeout", timeout)
+        for name in ("timeout", "deadline"):
+            if (value := getattr(self, name)) is not None:
+                if (limit := seconds(value, name=name)) == 0:
+                    raise InvalidPolicy(f"{name} must be more than 0 seconds; None means without end")
+                object.__setattr__(self, name, limit)
 
     @classmethod
     def from_mapping(cls, options: Mapping[str, Any], *, base: RetryPolicy | None = None) -> RetryPolicy:
@@ -182,9 +213,9 @@ class RetryPolicy:
 
     def to_json(self) -> str:
         """The policy as it travels with a single job. Raises InvalidPolicy: a job carries data, not functions."""
-        data: dict[str, Any] = {"max_retries": self.max_retries, "timeout": self.timeout}
-        if isinstance(self.backoff, Exponential):
-            data["backoff"] = {"base": self.backoff.base, "factor": self.backoff.factor, "cap": self.backoff.cap}
+        data: dict[str, Any] = {"max_retries": self.max_retries, "timeout": self.timeout, "deadline": self.deadline}
+        if isinstance(self.backoff, (Exponential, Linear)):
+            data["backoff"] = asdict(self.backoff)
         elif isinstance(self.backoff, Delays):
             data["backoff"] = list(self.backoff.delays)
         else:
@@ -236,7 +267,7 @@ def decide(policy: RetryPolicy, error: BaseException, job: Job, rng: random.Rand
     if asked is not None:
         delay = seconds(asked, name=f"{type(error).__name__}.retry_after")
         return RetryAfter(rng.uniform(delay, delay * (1 + JITTER)))
-    if isinstance(policy.backoff, (Exponential, Delays)):
+    if isinstance(policy.backoff, (Exponential, Linear, Delays)):
         return RetryAfter(policy.backoff.jittered(job.failures + 1, rng))
     wanted = policy.backoff(error, job)
     return GiveUp("the backoff function gave up") if wanted is None else RetryAfter(seconds(wanted, name="backoff()"))
@@ -249,6 +280,7 @@ def retry(
     retry_on: ExceptionMatch = BaseException,
     give_up_on: ExceptionMatch = (),
     timeout: Seconds | None = 600.0,
+    deadline: Seconds | None = None,
 ) -> Callable[[Handler], Handler]:
     """Attach a RetryPolicy to a consumer's handler method or a task function; the same function is returned.
 
@@ -261,6 +293,7 @@ def retry(
         retry_on=retry_on,
         give_up_on=give_up_on,
         timeout=timeout,
+        deadline=deadline,
     )
 
     def attach(handler: Handler) -> Handler:

@@ -36,14 +36,14 @@ class Renewal(threading.Thread):
         self._loop = loop
         self._lease = settings.LEASE_SECONDS
         self._hard_timeout = settings.HARD_TIMEOUT_SECONDS
-        self._stop = threading.Event()
+        self._stopping = threading.Event()
 
     def stop(self) -> None:
-        self._stop.set()
+        self._stopping.set()
 
     def run(self) -> None:
         pause = self._lease / PER_LEASE
-        while not self._stop.wait(pause):
+        while not self._stopping.wait(pause):
             pause = self._lease / PER_LEASE
             for lane in self._lanes:
                 attempts = [attempt for attempt in list(lane.attempts.values()) if not attempt.told]

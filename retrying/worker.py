@@ -9,14 +9,18 @@ import secrets
 import signal
 import socket
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from redis.exceptions import RedisError
 
 from . import reconnect
 from .conf import Settings, get_settings
+from .group import Consumption, Group, parse
+from .heartbeat import Heartbeat, memory_mib
 from .lane import Lane
 from .layers import RetryingChannelLayer
+from .processes import SUPERVISED
 from .renewal import Renewal
 from .routes import Route
 
@@ -24,6 +28,8 @@ logger = logging.getLogger("retrying.worker")
 
 #: Seconds between two looks for timeouts and leases about to end.
 TICK = 0.2
+#: Ticks between two heartbeats, and looks at the worker's own size.
+TICKS_PER_LOOK = 5
 #: Exit statuses: all ended or given back; told twice to stop; a part of the worker failed.
 STOPPED, HURRIED, FAILED = 0, 1, 1
 
@@ -36,8 +42,10 @@ def worker_id() -> str:
 class Worker:
     """Consumes channels until told to stop.
 
-    ``channels``: name -> jobs at a time, None = the channel's setting. Raises NoRoute for a channel that the routers
-    have no application for.
+    ``channels``: what to consume, as runworker takes it (``a``, ``a,b``, ``a:3 b:1``) -> jobs at a time, None = the
+    setting of the (first) channel. ``heartbeat``: file that is touched every second while the event loop lives;
+    beside it stands a file of the same name and ``.ready`` while every channel is being consumed.
+    Raises BadConsumption, and NoRoute for a channel that the routers have no application for.
     """
 
     def __init__(
@@ -47,14 +55,28 @@ class Worker:
         layer: RetryingChannelLayer,
         *,
         shutdown_timeout: float | None = None,
+        heartbeat: Path | None = None,
         settings: Settings | None = None,
     ) -> None:
         self.id = worker_id()
         self.layer = layer
         self.settings = settings or get_settings()
         self.shutdown_timeout = self.settings.SHUTDOWN_TIMEOUT_SECONDS if shutdown_timeout is None else shutdown_timeout
-        self._channels = dict(channels)
-        self._routes = [Route(application, name, self.settings.channel(name).policy) for name in channels]
+        self._consumptions = [
+            (consumption, concurrency)
+            for words, concurrency in channels.items()
+            for consumption in parse(words.split())
+        ]
+        self._routes = {
+            name: Route(application, name, self.settings.channel(name).policy)
+            for consumption, _ in self._consumptions
+            for name in consumption.channels
+        }
+        self._heartbeat = Heartbeat(heartbeat) if heartbeat is not None else None
+        #: Under a supervisor: end when it is gone. See processes.py.
+        self._parent = os.getppid() if SUPERVISED in os.environ else None
+        #: The worker ended itself to be started anew (recycling, changed code).
+        self.recycled = False
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
         self._failed = False
@@ -68,7 +90,9 @@ class Worker:
     async def run(self) -> int:
         """Work until stopped. Returns the exit status."""
         loop = asyncio.get_running_loop()
-        lanes = [self._lane(route) for route in self._routes]
+        lanes = [
+            lane for consumption, concurrency in self._consumptions for lane in self._lanes(consumption, concurrency)
+        ]
         renewal = Renewal(lanes, loop, self.settings)
         warning = asyncio.create_task(self._warn_of_eviction())
         ticking = asyncio.create_task(self._tick(lanes))
@@ -87,8 +111,11 @@ class Worker:
             renewal.stop()
             for task in (ticking, warning):
                 task.cancel()
+            if self._heartbeat is not None:
+                self._heartbeat.end()
             for lane in lanes:
                 await lane.stop()
+            await asyncio.to_thread(renewal.join)
         logger.info("worker %s stopped", self.id)
         if self._failed:
             return FAILED
@@ -101,33 +128,59 @@ class Worker:
             loop.add_signal_handler(number, self.stop)
         return await self.run()
 
-    def _lane(self, route: Route) -> Lane:
-        settings = self.settings.channel(route.channel)
-        concurrency = self._channels[route.channel] or settings.concurrency
-        policy = "the handlers' own, else the channel's" if route.consumer else "the channel's for every message"
+    def _lanes(self, consumption: Consumption, concurrency: int | None) -> list[Lane]:
+        size = concurrency or self.settings.channel(consumption.channels[0]).concurrency
+        group = Group(size, consumption.weights)
         logger.info(
-            "worker %s consumes %s: %d at a time (--concurrency), retry policy: %s, lease %s s",
-            self.id, route.channel, concurrency, policy, self.settings.LEASE_SECONDS,
+            "worker %s consumes %s: %d at a time (--concurrency), lease %s s",
+            self.id, consumption, size, self.settings.LEASE_SECONDS,
         )  # fmt: skip
-        return Lane(
-            route,
-            self.layer,
-            self.id,
-            settings=self.settings,
-            channel_settings=settings,
-            concurrency=concurrency,
-            on_failure=self._fail,
-        )
+        for channel in consumption.channels:
+            if self._routes[channel].consumer is None:
+                logger.info("the consumer of %s is hidden by middleware: the channel's retry policy applies", channel)
+        return [
+            Lane(
+                self._routes[channel],
+                self.layer,
+                self.id,
+                settings=self.settings,
+                channel_settings=self.settings.channel(channel),
+                group=group,
+                on_failure=self._fail,
+            )
+            for channel in consumption.channels
+        ]
 
     def _fail(self) -> None:
         self._failed = True
         self.stop()
 
     async def _tick(self, lanes: list[Lane]) -> None:
+        ticks = 0
         while True:
             await asyncio.sleep(TICK)
             for lane in lanes:
                 lane.tick()
+            ticks += 1
+            if ticks % TICKS_PER_LOOK == 0:
+                if self._heartbeat is not None:
+                    self._heartbeat.beat(ready=all(lane.consuming for lane in lanes))
+                self._look_at_itself(sum(lane.done for lane in lanes))
+
+    def _look_at_itself(self, done: int) -> None:
+        if self._stop.is_set():
+            return
+        reason = ""
+        if 0 < self.settings.RECYCLE_AFTER_JOBS <= done:
+            reason = f"it has run {done} jobs (RECYCLE_AFTER_JOBS)"
+        elif self.settings.RECYCLE_ABOVE_MIB and (used := memory_mib()) > self.settings.RECYCLE_ABOVE_MIB:
+            reason = f"it uses {used:.0f} MiB (RECYCLE_ABOVE_MIB)"
+        elif self._parent is not None and os.getppid() != self._parent:
+            reason = "its supervisor is gone"
+        if reason:
+            logger.info("worker %s ends: %s", self.id, reason)
+            self.recycled = True
+            self.stop()
 
     async def _warn_of_eviction(self) -> None:
         """A server that evicts keys deletes jobs without a word: say so, loudly."""

@@ -17,6 +17,8 @@ from project.development.system import ANY_ADDRESS, CHECKOUT, READY_POLL_SECONDS
 PYTHON = os.path.relpath(sys.executable, CHECKOUT)
 QUIET_SECONDS = 3.0
 """So long it says nothing of parts that don't answer yet."""
+SLOW_POLL_SECONDS = 2.0
+"""After these: so often it asks again."""
 BANNER_AFTER_SECONDS = 15.0
 """A page that answers is shown by then, even if a part that it needs is still missing: it says which one."""
 
@@ -92,7 +94,7 @@ async def announce(system: System, started: float) -> None:
             announced = True
         if ready:
             return
-        await asyncio.sleep(READY_POLL_SECONDS)
+        await asyncio.sleep(READY_POLL_SECONDS if seconds < QUIET_SECONDS else SLOW_POLL_SECONDS)
 
 
 def describe(answer: dict[str, object] | None) -> str:

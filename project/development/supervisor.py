@@ -119,7 +119,7 @@ class Part:
             self.signal(signal.SIGKILL)
             await process.wait()
         if returncode != 0:
-            raise PartError(f"`{' '.join(self._command)}` ended with {ending(returncode)}; what it said is above")
+            raise PartError(f"{self.name} failed ({ending(returncode)}): what it said is above")
 
     async def _spawn(self) -> Process:
         self.starts += 1

@@ -53,11 +53,10 @@ def listen(host: str, port: int) -> socket.socket:
             return socket.create_server((host, candidate), family=family, backlog=128)
         except PermissionError:
             raise UsageError(f"PORT={port} is not allowed to this user; choose one above 1023, say PORT=8000") from None
-        except socket.gaierror as error:
-            raise UsageError(f"HOST={host} is no address of this machine ({error.strerror})") from None
         except OSError as error:
-            if error.errno == errno.EADDRNOTAVAIL:
-                raise UsageError(f"HOST={host} is no address of this machine") from None
+            if error.errno != errno.EADDRINUSE:
+                why = str(error.strerror).split(" (", maxsplit=1)[0]
+                raise UsageError(f"HOST={host} is no address of this machine: {why}") from None
     raise UsageError(f"the ports {port} to {port + PORTS_TO_TRY - 1} are all taken; choose another by PORT=")
 
 

@@ -6,7 +6,7 @@ python=$1
 shift
 "$python" -c 'import sys, django; print("Python %d.%d.%d," % sys.version_info[:3], "Django", django.__version__)'
 
-if sh project/development/browser.sh; then
+if sh "${0%/*}/browser.sh"; then
     exec "$python" -m pytest "$@"
 fi
 "$python" -m pytest --ignore=tests/browser "$@"

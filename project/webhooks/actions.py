@@ -59,10 +59,8 @@ async def retry_now(owner_id: int, delivery_id: str) -> Delivery:
     """Start a waiting delivery's next attempt now. Raises NotFound, StoreUnavailable."""
     delivery = await _find(owner_id, delivery_id)
     if delivery.state == Delivery.State.PENDING:
-        if delivery.send_at is not None:
-            # Or a store that lost the job would make it wait for its old time again.
-            await Delivery.objects.filter(pk=delivery.pk, generation=delivery.generation).aupdate(send_at=None)
-            delivery.send_at = None
+        # The row first, or a store that lost the job would make it wait for its old time again.
+        await database_sync_to_async(records.forget_send_at)(delivery)
         if await jobs.aretry_now(CHANNEL, delivery.job_id) is None:
             await aenqueue(**job_of(delivery))
     return delivery

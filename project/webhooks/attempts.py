@@ -75,7 +75,7 @@ def _stopped(why: str) -> Verdict:
 
 async def _explain_no_start(delivery_id: str, generation: int) -> None:
     """A job whose attempt the row refused: done already, cancelled, replaced, or of a row that is gone."""
-    delivery = await Delivery.objects.filter(pk=delivery_id).afirst()
+    delivery = await database_sync_to_async(records.current)(delivery_id)
     if delivery is None:
         raise Bury(f"there is no delivery {delivery_id}")
     if delivery.generation != generation or delivery.state == Delivery.State.CANCELLED:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from channels.db import database_sync_to_async
+from django.conf import settings
 
 from retrying import Job, StoreUnavailable, jobs
 
@@ -43,7 +44,7 @@ async def summary(delivery: Delivery) -> Json:
 async def detail(delivery: Delivery) -> Json:
     """One delivery with its attempts and a curl command that repeats its request."""
     [job] = await _jobs_of([delivery])
-    attempts = [attempt async for attempt in delivery.attempts.all()]
+    attempts = await database_sync_to_async(list)(delivery.attempts.all())
     return _delivery(delivery, job) | {
         "attempts": [_attempt(attempt) for attempt in attempts],
         "curl": _curl(delivery, attempts),
@@ -70,7 +71,7 @@ async def _jobs_of(deliveries: Sequence[Delivery]) -> list[Job | None]:
         found[index] = job
         ended = job is not None and job.state in records.ROW_STATES
         if ended and await database_sync_to_async(records.close_by_job)(row, job):
-            await row.arefresh_from_db(fields=["state", "reason", "finished_at"])
+            await database_sync_to_async(row.refresh_from_db)(fields=["state", "reason", "finished_at"])
     return found
 
 
@@ -86,6 +87,8 @@ def _delivery(delivery: Delivery, job: Job | None) -> Json:
         "finished_at": moment(delivery.finished_at),
         "attempt": delivery.attempt,
         "generation": delivery.generation,
+        # Of a finished one too, whose job is gone: its timeline still says "retry 2 of 8".
+        "max_retries": settings.RETRYING["CHANNELS"][CHANNEL]["max_retries"],
         "job": _job(job) if delivery.state == Delivery.State.PENDING else None,
     }
 

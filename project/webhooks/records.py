@@ -43,6 +43,11 @@ def create(owner_id: int, order: Order, command_id: str | None) -> Delivery:
         return _with_endpoint().get(**again)
 
 
+def current(delivery_id: str) -> Delivery | None:
+    """The row as it is now, whoever owns it."""
+    return _with_endpoint().filter(pk=delivery_id).first()
+
+
 def find(owner_id: int, delivery_id: str) -> Delivery | None:
     return _with_endpoint().filter(pk=delivery_id, owner_id=owner_id).first()
 
@@ -59,7 +64,7 @@ def start_attempt(delivery_id: str, generation: int, number: int, worker: str) -
         if not row.update(attempt=number):
             return None
         Attempt.objects.filter(delivery_id=delivery_id, outcome=Outcome.RUNNING).update(
-            outcome=Outcome.LOST, ended_at=timezone.now(), error=f"its worker was lost; attempt {number} took over"
+            outcome=Outcome.LOST, ended_at=timezone.now(), error=f"its worker vanished; attempt {number} took over"
         )
         Attempt.objects.create(delivery_id=delivery_id, generation=generation, number=number, worker=worker[:200])
         return _with_endpoint().get(pk=delivery_id)
@@ -162,6 +167,13 @@ def next_generation(delivery: Delivery) -> bool:
             swept_at=None,
         )
     )
+
+
+def forget_send_at(delivery: Delivery) -> None:
+    """Send a pending delivery now that was to wait for its time."""
+    if delivery.send_at is not None and delivery.send_at > timezone.now():
+        _pending(delivery).update(send_at=None)
+        delivery.send_at = None
 
 
 def unfinished(limit: int, seen_before: datetime) -> list[Delivery]:

@@ -19,7 +19,24 @@ from redis.exceptions import RedisError
 from ..exceptions import StoreFull, StoreUnavailable
 from ..job import Counts, Job, State, WorkerInfo
 from . import calls
-from .calls import Burial, Call, Claim, Enqueued, Lease, NewJob, Position, Renewed, Retry, Settled, Slice, Swept
+from .calls import (
+    Burial,
+    Call,
+    Claim,
+    Cursor,
+    Enqueued,
+    Lease,
+    NewJob,
+    Page,
+    Position,
+    Purged,
+    Redriven,
+    Renewed,
+    Retry,
+    Settled,
+    Slice,
+    Swept,
+)
 from .connections import Connections
 from .keys import Keys
 from .scripts import script
@@ -173,13 +190,15 @@ class Store:
         wanted: int,
         succeeded: Sequence[Lease] = (),
         keep: int = 0,
+        limit: int | None = None,
         repeated: bool = False,
     ) -> Call[Claim]:
         """End the attempts that ``succeeded`` and lease up to ``wanted`` jobs under ``token`` (new and random).
 
+        ``limit``: most jobs of the channel that may run at once, over all workers.
         ``repeated``: this very claim was sent before and its reply may have been lost.
         """
-        ends: list[calls.Arg] = [ms(self.limits.dedup), keep, len(succeeded)]
+        ends: list[calls.Arg] = [ms(self.limits.dedup), keep, "" if limit is None else limit, len(succeeded)]
         for lease in succeeded:
             ends += lease
         begin: list[calls.Arg] = [worker, token, ms(self.limits.lease), wanted]
@@ -196,8 +215,9 @@ class Store:
     def retry(self, channel: str, retries: Sequence[Retry]) -> Call[list[tuple[Settled, int | None]]]:
         """End attempts that are tried again later; with each result comes the due time in ms."""
         args: list[calls.Arg] = []
-        for lease, delay, charged, error, limit in retries:
-            args += [*lease, delay, "failures" if charged else "snoozes", error, "" if limit is None else limit]
+        for lease, delay, charged, error, limit, deadline in retries:
+            args += [*lease, delay, "failures" if charged else "snoozes", error]
+            args += ["" if value is None else value for value in (limit, deadline)]
         return self._call("retry", channel, calls.parse_retried, len(retries), *args)
 
     def release(self, channel: str, leases: Sequence[Lease]) -> Call[list[Settled]]:
@@ -259,6 +279,36 @@ class Store:
     def workers(self, channel: str) -> Call[list[WorkerInfo]]:
         """Workers heard of within three sweeps."""
         return self._call("workers", channel, calls.parse_workers, ms(3 * self.limits.sweep))
+
+    def search(self, channel: str, state: State, limit: int, after: Cursor | None = None) -> Call[Page]:
+        """Up to ``limit`` jobs of that state, those that came last first."""
+        return self._call("search", channel, calls.page_parser(channel), state, *(after or ("", "")), limit)
+
+    def redrive_all(
+        self, channel: str, token: str, *, wanted: int, pace: float | None = None, after: Redriven | None = None
+    ) -> Call[Redriven]:
+        """Redrive a bounded number of dead letters, ``pace`` ms apart. ``token``: new and random for every batch."""
+        spacing = "" if pace is None else f"{pace:.6f}"
+        since = ("", "") if after is None else (after.before, after.due)
+        return self._call("redrive_all", channel, calls.parse_redriven, token, wanted, spacing, *since)
+
+    def purge(self, channel: str, job_id: str) -> Call[State | None]:
+        return self._call("purge", channel, calls.parse_state, job_id)
+
+    def purge_all(self, channel: str, state: State, *, age: int, after: Purged | None = None) -> Call[Purged]:
+        """Forget a bounded number of jobs that ended in ``state`` at least ``age`` ms ago."""
+        since: tuple[str | int, int] = ("", 0) if after is None else (after.before, after.skip)
+        return self._call("purge_all", channel, calls.parse_purged, state, age, *since)
+
+    def pause(self, channel: str) -> Call[bool]:
+        return self._call("pause", channel, bool)
+
+    def resume(self, channel: str) -> Call[bool]:
+        return self._call("resume", channel, bool)
+
+    def paused(self, channel: str) -> Call[float | None]:
+        """Seconds since the channel was paused; None when it isn't."""
+        return self._call("paused", channel, lambda reply: None if reply < 0 else reply / 1000)
 
     def read_topic(self, channel: str, topic: str, after: Position | None, limit: int) -> Call[Slice]:
         """Up to ``limit`` events of ``topic`` after a position (None: all that the log holds)."""

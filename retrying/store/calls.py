@@ -79,7 +79,8 @@ class Claimed(NamedTuple):
     failures: int
     rescues: int
     releases: int
-    created: int
+    #: Ms since it was enqueued, by the server's clock.
+    age: int
     priority: int
     policy: str
     topic: str
@@ -109,6 +110,8 @@ class Retry(NamedTuple):
     charged: bool
     error: str
     max_retries: int | None
+    #: Ms after the job was enqueued.
+    deadline: int | None = None
 
 
 class Burial(NamedTuple):
@@ -141,6 +144,8 @@ class Rescue(NamedTuple):
 class Swept(NamedTuple):
     promoted: int
     purged: int
+    #: Jobs of a newer format, left for newer workers.
+    newer: int
     rescued: list[Rescue]
 
 
@@ -177,6 +182,38 @@ class Slice:
     recovered: bool
 
 
+class Cursor(NamedTuple):
+    """A place in the list of a state's jobs: after the job with that score in its sorted set."""
+
+    score: str
+    job_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Jobs of one state, those that came last first. ``cursor`` leads to the next page; None: there is none."""
+
+    jobs: list[Job]
+    cursor: str | None
+
+
+class Purged(NamedTuple):
+    """``before``: ms up to which ended jobs are forgotten; ``skip``: jobs to pass over next, -1 at the end."""
+
+    done: int
+    before: int
+    skip: int
+
+
+class Redriven(NamedTuple):
+    """``before``: ms up to which dead letters count; ``due``: ms at which the next one is due."""
+
+    done: int
+    more: bool
+    before: str
+    due: str
+
+
 def text(value: bytes | str | int) -> str:
     """What the server sent, as text; broken UTF-8 is replaced."""
     return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
@@ -208,7 +245,7 @@ def parse_claim(reply: list[Any]) -> Claim:
                 failures=int(job[3]),
                 rescues=int(job[4]),
                 releases=int(job[5]),
-                created=int(job[6]),
+                age=int(now) - int(job[6]),
                 priority=int(job[7]),
                 policy=text(job[8]),
                 topic=text(job[9]),
@@ -232,9 +269,9 @@ def parse_renewed(reply: list[Any]) -> list[Renewed]:
 
 
 def parse_swept(reply: list[Any]) -> Swept:
-    promoted, purged, rescued = reply
+    promoted, purged, newer, rescued = reply
     rescues = [Rescue(text(job), text(worker), count, bool(buried)) for job, worker, count, buried in rescued]
-    return Swept(promoted, purged, rescues)
+    return Swept(promoted, purged, newer, rescues)
 
 
 def parse_state(reply: bytes) -> State | None:
@@ -257,3 +294,24 @@ def job_parser(channel: str, job_id: str) -> Callable[[list[bytes]], Job | None]
         return Job.from_fields(channel, job_id, pairs(reply)) if reply else None
 
     return parse
+
+
+def page_parser(channel: str) -> Callable[[list[Any]], Page]:
+    def parse(reply: list[Any]) -> Page:
+        score, job_id, jobs = reply
+        return Page(
+            [Job.from_fields(channel, text(job[0]), pairs(job[1:])) for job in jobs],
+            f"{text(score)}:{text(job_id)}" if score else None,
+        )
+
+    return parse
+
+
+def parse_purged(reply: list[Any]) -> Purged:
+    done, before, skip = reply
+    return Purged(done, int(before), skip)
+
+
+def parse_redriven(reply: bytes) -> Redriven:
+    _token, done, more, before, due = text(reply).split()
+    return Redriven(int(done), more == "1", before, due)

@@ -23,10 +23,15 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
-WATCH_THE_POLICY = """addEventListener("securitypolicyviolation", (event) =>
-    console.error(`policy violated: ${event.violatedDirective} ${event.blockedURI} ${event.sourceFile}:${event.lineNumber}`))"""
+WATCH_THE_POLICY = """addEventListener("securitypolicyviolation", ({violatedDirective, blockedURI, sourceFile}) =>
+    console.error(`policy violated: ${violatedDirective} ${blockedURI} ${sourceFile}`))"""
 
 expect.set_options(timeout=10_000)
+
+
+def find_chromium() -> str | None:
+    """The path of an installed Chromium or Chrome."""
+    return next(filter(None, map(shutil.which, PROGRAMS)), None)
 
 
 @pytest.fixture(scope="session")
@@ -39,9 +44,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 # thread, and asynchronous tests of other folders could not start theirs.
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    found = next(filter(None, map(shutil.which, PROGRAMS)), None)
+    found = find_chromium()
     if found is None:
-        pytest.fail("these tests drive a real browser and found none; on Debian: apt-get install chromium", pytrace=False)
+        pytest.fail("there is no browser to drive; on Debian: apt-get install chromium", pytrace=False)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=found, args=FLAGS)
         yield browser

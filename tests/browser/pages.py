@@ -45,6 +45,15 @@ class DeliveriesPage:
         self.page.wait_for_function("before => location.href !== before", arg=before)
         return self.opened_id
 
+    def send_in(self, seconds: float) -> None:
+        """Fill in "send at": a time from now, as the browser's zone has it."""
+        local = self.page.evaluate(
+            """seconds => { const at = new Date(Date.now() + seconds * 1000);
+                return new Date(at - at.getTimezoneOffset() * 60000).toISOString().slice(0, 19); }""",
+            seconds,
+        )
+        self.send_at.fill(local)
+
     @property
     def opened_id(self) -> str:
         found = URL_OF_A_DELIVERY.search(self.page.url)
@@ -61,7 +70,3 @@ class DeliveriesPage:
         """The delivery as the site has it."""
         answer: dict[str, Any] = self.page.request.get(f"{self.origin}/api/deliveries/{delivery_id}/").json()
         return answer
-
-    def count(self) -> int:
-        """How many deliveries the site has for this person (at most a page of them)."""
-        return len(self.page.request.get(f"{self.origin}/api/deliveries/").json()["deliveries"])

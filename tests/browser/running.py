@@ -11,9 +11,9 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from project.development.system import CHECKOUT, listen
 from project.development.tether import tethered
@@ -68,18 +68,36 @@ class Process:
 
 
 class Site:
-    """The whole system in ``directory``, on free ports, with short delays. ``with Site(directory) as site: ...``"""
+    """The whole system in ``directory``, with short delays. ``with Site(directory) as site: ...``
 
-    def __init__(self, directory: Path) -> None:
+    ``port``: the wanted one, else the next free one; 0: any. ``settings``: environment variables of the site.
+    """
+
+    def __init__(self, directory: Path, *, port: int = 0, settings: Mapping[str, str] | None = None) -> None:
         self.directory = directory
+        self._settings = settings or {}
         self.valkey = Valkey(directory / "valkey", appendonly=True)
         self.workers: list[Process] = []
+        self._others: list[Process] = []  # the web server first
         # Kept open over a restart of the web server: a browser that connects meanwhile waits, nobody takes the port.
-        self._listener = listen(HOST, 0)
+        self._listener = listen(HOST, port)
         self.port = self._listener.getsockname()[1]
         self.origin = f"http://{HOST}:{self.port}"
 
-    def __enter__(self) -> Site:
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as undo:
+            undo.callback(self.__exit__)
+            self._start()
+            undo.pop_all()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for process in (*self.workers, *self._others):
+            process.end()
+        self._listener.close()
+        self.valkey.stop()
+
+    def _start(self) -> None:
         self.valkey.start()
         self.environment = {
             **os.environ,
@@ -93,20 +111,14 @@ class Site:
             "SWEEP_SECONDS": "0.5",
             "VAR_DIR": str(self.directory),
             "WEBHOOK_RECEIVER_ORIGIN": self.origin,
+            **self._settings,
         }
         self.environment.pop("DATABASE_URL", None)
         self.environment.pop("SITE_ORIGIN", None)
         self._manage("migrate", "--verbosity", "0")
-        self.web = self._start_web()
-        self.sweep = Process("sweep", ["manage.py", "sweep_deliveries", "--every", "1"], self)
+        self._start_web()
+        self._others.append(Process("sweep", ["manage.py", "sweep_deliveries", "--every", "1"], self))
         self.ensure_one_worker()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        for process in (*self.workers, self.sweep, self.web):
-            process.end()
-        self._listener.close()
-        self.valkey.stop()
 
     def sign_in_link(self, user: str = "developer") -> str:
         return self._manage("sign_in_link", "--user", user).strip().splitlines()[-1]
@@ -130,22 +142,29 @@ class Site:
 
     def restart_web(self, *, meanwhile: Callable[[], object] = lambda: None) -> None:
         """End daphne, do something while it is gone, start it again."""
-        self.web.end()
+        self._others.pop(0).end()
         meanwhile()
-        self.web = self._start_web()
+        self._start_web()
 
     def query(self, sql: str, *arguments: object) -> list[tuple[Any, ...]]:
         """Ask the site's database itself, behind the site's back."""
         with contextlib.closing(sqlite3.connect(self.directory / "db.sqlite3", timeout=10)) as connection, connection:
             return connection.execute(sql, arguments).fetchall()
 
-    def logs(self) -> str:
-        return "\n".join(f"--- {log.name}\n{log.read_text(errors='replace')[-4000:]}" for log in self.directory.glob("*.log"))
+    def deliveries(self) -> int:
+        """How many deliveries there are."""
+        [(number,)] = self.query("SELECT COUNT(*) FROM webhooks_delivery")
+        return int(number)
 
-    def _start_web(self) -> Process:
+    def logs(self) -> str:
+        """The end of what each part has said."""
+        logs = self.directory.glob("*.log")
+        return "\n".join(f"--- {log.name}\n{log.read_text(errors='replace')[-4000:]}" for log in logs)
+
+    def _start_web(self) -> None:
         descriptor = self._listener.fileno()
         arguments = ["-m", "daphne", "-v", "0", "--fd", str(descriptor), "asgi:application"]
-        return Process("web", arguments, self, descriptors=(descriptor,))
+        self._others.insert(0, Process("web", arguments, self, descriptors=(descriptor,)))
 
     def _manage(self, *arguments: str) -> str:
         command = [sys.executable, "manage.py", *arguments]

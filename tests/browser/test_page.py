@@ -56,8 +56,8 @@ def test_the_first_click_succeeds_and_the_next_thing_to_try_is_offered(page: Del
     expect(page.deliver_button).to_be_focused()
 
 
-def test_bad_input_is_explained_beside_its_field_and_nothing_is_stored(page: DeliveriesPage) -> None:
-    before = page.count()
+def test_bad_input_is_explained_beside_its_field_and_nothing_is_stored(page: DeliveriesPage, site: Site) -> None:
+    before = site.deliveries()
 
     page.url.fill("not a url")
     page.deliver_button.click()
@@ -81,11 +81,11 @@ def test_bad_input_is_explained_beside_its_field_and_nothing_is_stored(page: Del
     expect(page.page.locator("#url-error")).to_be_hidden()
 
     expect(page.socket).to_have_attribute("data-state", "live")
-    assert page.count() == before
+    assert site.deliveries() == before
 
 
-def test_a_double_click_makes_one_delivery(page: DeliveriesPage) -> None:
-    before = page.count()
+def test_a_double_click_makes_one_delivery(page: DeliveriesPage, site: Site) -> None:
+    before = site.deliveries()
     page.deliver_button.dblclick()
     page.expect_state("Delivered")
     expect(page.deliver_button).to_be_enabled()
@@ -93,7 +93,7 @@ def test_a_double_click_makes_one_delivery(page: DeliveriesPage) -> None:
     expect(page.deliver_button).to_be_disabled()
     expect(page.deliver_button).to_be_enabled()
     page.expect_state("Delivered")
-    assert page.count() == before + 2
+    assert site.deliveries() == before + 2
 
 
 def test_from_the_click_to_the_http_call(page: DeliveriesPage) -> None:
@@ -142,7 +142,7 @@ def test_a_session_that_ended_is_said(page: DeliveriesPage, complaints: Complain
 
 def test_somebody_elses_delivery_does_not_exist(page: DeliveriesPage, complaints: Complaints) -> None:
     complaints.allow(r"status of 404")
-    page.open(f"/deliveries/{'0' * 32}/")
+    page.open(f"/deliveries/{'f' * 32}/")
     expect(page.page.get_by_text("There is no delivery")).to_be_visible()
     expect(page.page.locator("#detail-body")).to_be_hidden()
 
@@ -243,3 +243,10 @@ def test_it_can_be_used_with_the_keyboard_alone(page: DeliveriesPage) -> None:
     page.page.get_by_text("Request and response").first.focus()
     page.page.keyboard.press("Enter")
     expect(page.page.locator("[data-part=request]").first).to_contain_text("webhook-signature")
+
+    page.button("Redeliver").focus()
+    page.page.keyboard.press("Enter")
+    expect(page.timeline.filter(has_text="Redelivered")).to_have_count(1)
+    expect(
+        page.button("Redeliver").or_(page.page.locator("#detail-heading")).and_(page.page.locator(":focus"))
+    ).to_have_count(1)

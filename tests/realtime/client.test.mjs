@@ -42,7 +42,7 @@ test("the delay is drawn between nothing and a cap that doubles", () => {
   assert.equal(backoff(1e6, 500, 20_000, () => 1), 20_000);
 });
 
-for (const code of [1000, 1001, 1006, 1011, 1012, 1013]) {
+for (const code of [1000, 1001, 1006, 1011, 1012, 1013, 4500, 4503]) {
   test(`reconnects after close code ${code}, counting down`, () => {
     const { client, server, clock, statuses, chance } = setUp(connect);
     server.welcome();
@@ -64,7 +64,7 @@ for (const code of [1000, 1001, 1006, 1011, 1012, 1013]) {
   });
 }
 
-for (const code of [1008, 4401, 4403]) {
+for (const code of [1008, 4401, 4403, 4429]) {
   test(`stops after close code ${code} and says why`, async () => {
     const { client, server, clock } = setUp(connect);
     server.welcome();
@@ -93,7 +93,7 @@ test("a steady connection starts again at the base, a flapping one does not", ()
   chance.value = 1;
   for (const delay of [500, 1000, 2000]) {
     server.welcome();
-    server.hangUp(1013);
+    server.hangUp(4503);
     assert.equal(client.status.retryIn, delay);
     clock.pass(delay);
   }
@@ -488,6 +488,14 @@ test("ids are made, and bad ones refused", async () => {
   assert.equal(new Set(ids).size, 2);
   for (const id of ids) assert.match(id, /^[0-9a-f]{32}$/);
   assert.equal((await rejection(client.command("a", {}, { id: "no spaces" }))).code, "bad_input");
+  client.close();
+});
+
+test("a command that no server would take is refused here", async () => {
+  const { client, server } = setUp(connect);
+  server.welcome();
+  assert.equal((await rejection(client.command("a", { text: "ä".repeat(500_000) }))).code, "bad_input");
+  assert.deepEqual([server.heard(), client.status.pending], [[], 0]);
   client.close();
 });
 

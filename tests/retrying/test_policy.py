@@ -232,7 +232,7 @@ def test_outcomes_tell_what_they_mean() -> None:
         ({"backoff": {"factor": 0.5}}, "backoff.factor must be a number >= 1"),
         ({"backoff": {"factor": "2"}}, "backoff.factor"),
         ({"backoff": {"cap": math.inf}}, "backoff.cap"),
-        ({"backoff": {"first": 1}}, "base, factor and cap, got first"),
+        ({"backoff": {"first": 1}}, "factor or step .linear., got first"),
         ({"retry_on": int}, "retry_on takes exception classes or a predicate, got the class int"),
         ({"retry_on": "ValueError"}, "retry_on takes an exception class"),
         ({"give_up_on": (ValueError, 5)}, "give_up_on takes an exception class"),

@@ -5,15 +5,22 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
+from asgiref.sync import sync_to_async
+from channels.layers import channel_layers
 from django.conf import settings
 from django.contrib.auth.models import User
+from django.db import connections
 
+from project.development.valkey import Valkey
 from project.webhooks import records
 from project.webhooks.clients import close_clients
 from project.webhooks.models import Delivery
@@ -25,6 +32,8 @@ class Request:
     line: str
     headers: dict[str, str]
     body: bytes
+    #: When its head had come in, by time.monotonic().
+    at: float
 
 
 @dataclass
@@ -55,10 +64,11 @@ async def receiver() -> AsyncIterator[Receiver]:
         try:
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-                headers = dict(line.lower().split(": ", 1) for line in head[1:-2])
-                cased = dict(line.split(": ", 1) for line in head[1:-2])
+                at = time.monotonic()
+                pairs = (line.split(": ", 1) for line in head[1:-2])
+                headers = {name.lower(): value for name, value in pairs}
                 body = await reader.readexactly(int(headers.get("content-length", "0")))
-                found.requests.append(Request(head[0], {name.lower(): value for name, value in cased.items()}, body))
+                found.requests.append(Request(head[0], headers, body, at))
                 answer = found.answers.pop(0) if len(found.answers) > 1 else found.answers[0]
                 if answer is None:
                     await reader.read()  # until the caller hangs up
@@ -79,6 +89,7 @@ async def receiver() -> AsyncIterator[Receiver]:
     found = Receiver(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", [OK])
     yield found
     await close_clients()
+    await sync_to_async(connections.close_all)()  # of the thread that async tests look at rows in
     server.close()
     await server.wait_closed()
 
@@ -112,10 +123,19 @@ def make_delivery(user: User) -> Callable[..., Delivery]:
     return make
 
 
+def database_url() -> str:
+    """The test database, for other processes."""
+    database = settings.DATABASES["default"]
+    if database["ENGINE"].endswith("sqlite3"):
+        return f"sqlite:///{database['NAME']}"
+    user, password, host, port = (quote(str(database[key]), safe="") for key in ("USER", "PASSWORD", "HOST", "PORT"))
+    return f"postgres://{user}:{password}@{host}:{port}/{database['NAME']}"
+
+
 def site_environment(receiver_origin: str) -> dict[str, str]:
     """For processes of the site: this test's database, store and receiver; short delays."""
     return {
-        "DATABASE_URL": f"sqlite:///{settings.DATABASES['default']['NAME']}",
+        "DATABASE_URL": database_url(),
         "REDIS_URL": os.environ["REDIS_URL"],
         "DJANGO_DEBUG": "1",
         "WEBHOOK_RECEIVER_ORIGIN": receiver_origin,
@@ -158,3 +178,13 @@ def threaded_receiver() -> Iterator[ThreadedReceiver]:
         yield server
         server.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def own_valkey(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Valkey]:
+    """A store that may be stopped."""
+    with Valkey(tmp_path / "valkey", appendonly=True) as server:
+        monkeypatch.setitem(settings.CHANNEL_LAYERS["default"]["CONFIG"], "hosts", [server.url])
+        monkeypatch.setenv("REDIS_URL", server.url)
+        channel_layers.backends.clear()
+        yield server

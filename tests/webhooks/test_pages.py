@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib
 import json
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from io import StringIO
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -25,8 +27,11 @@ import project.webhooks.urls
 from project.webhooks import records
 from project.webhooks.delivery import Exchange, Outcome, Verdict
 from project.webhooks.links import LinkProblem, make_link, redeem
-from project.webhooks.models import Delivery, Endpoint, ReceiverCall
+from project.webhooks.models import CHANNEL, Delivery, Endpoint, ReceiverCall
 from project.webhooks.present import PAGE_SIZE
+from retrying import jobs
+from tests.conftest import wait_for
+from tests.processes import RunWorker
 
 MakeDelivery = Callable[..., Delivery]
 
@@ -248,6 +253,24 @@ def test_killing_workers_needs_debug_and_staff_and_a_live_worker(client: Client,
     assert kill(wanted) == (404, "There is no such live worker.")
     for nonsense in ("", "[]", "{}", "7", '{"worker": null}', '{"worker": ["a"]}'):
         assert kill(nonsense)[0] in {400, 404}
+
+
+@pytest.mark.parametrize("process", ["worker", "other"])
+def test_a_live_worker_of_this_machine_can_be_killed(
+    signed_in: Client, debug: Any, tmp_path: Path, process: str
+) -> None:
+    User.objects.update(is_staff=True)
+    with RunWorker("project.settings", CHANNEL, log=tmp_path / "worker.log") as worker:
+        [found] = wait_for(lambda: jobs.workers(CHANNEL), "the worker is known")
+        assert found.id.split(":")[1] == str(worker.pid)
+        wanted = found.id if process == "worker" else f"elsewhere:{worker.pid}:{found.id.rsplit(':', 1)[1]}"
+        response = signed_in.post("/api/workers/kill/", {"worker": wanted}, content_type="application/json")
+        if process == "worker":
+            assert (response.status_code, response.json()) == (200, {"killed": wanted})
+            assert worker.ended() == -signal.SIGKILL
+        else:
+            assert response.status_code == 404
+            assert worker.process.poll() is None
 
 
 # The receivers

@@ -5,15 +5,13 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
-from channels.layers import channel_layers
-from django.conf import settings as django_settings
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
@@ -25,17 +23,10 @@ from retrying import State, jobs
 from tests.conftest import wait_for
 from tests.processes import ROOT
 
+from .conftest import database_url
+
 MakeDelivery = Callable[..., Delivery]
 AT_ONCE = timedelta(0)
-
-
-@pytest.fixture
-def own_valkey(tmp_path: Path, monkeypatch: Any) -> Iterator[Valkey]:
-    """A store that may be stopped."""
-    with Valkey(tmp_path / "valkey", appendonly=True) as server:
-        monkeypatch.setitem(django_settings.CHANNEL_LAYERS["default"]["CONFIG"], "hosts", [server.url])
-        channel_layers.backends.clear()
-        yield server
 
 
 def test_a_row_whose_process_died_before_the_enqueue_gets_its_job(make_delivery: MakeDelivery) -> None:
@@ -57,6 +48,15 @@ def test_a_row_that_waits_for_its_time_goes_on_waiting(make_delivery: MakeDelive
     job = jobs.get(CHANNEL, delivery.job_id)
     assert job is not None
     assert job.state == State.SCHEDULED
+
+
+def test_a_row_whose_time_has_passed_is_sent_at_once(make_delivery: MakeDelivery) -> None:
+    delivery = make_delivery()
+    Delivery.objects.update(send_at=timezone.now() - timedelta(days=1))
+    sweep()
+    job = jobs.get(CHANNEL, delivery.job_id)
+    assert job is not None
+    assert job.state == State.READY
 
 
 @pytest.mark.parametrize("end", ["cancelled", "delivered"])
@@ -115,7 +115,7 @@ def test_the_command_runs_until_it_is_told_to_stop(make_delivery: MakeDelivery, 
         "PATH": "/usr/bin:/bin",
         "PYTHONPATH": str(ROOT),
         "VAR_DIR": str(tmp_path),
-        "DATABASE_URL": f"sqlite:///{django_settings.DATABASES['default']['NAME']}",
+        "DATABASE_URL": database_url(),
         "REDIS_URL": redis_url,
     }
     command = [sys.executable, str(ROOT / "manage.py"), "sweep_deliveries", "--every", "0.05"]

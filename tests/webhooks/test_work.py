@@ -14,6 +14,7 @@ import pytest
 from channels.db import database_sync_to_async
 from django.contrib.auth.models import User
 
+from project.development.valkey import Valkey
 from project.webhooks import actions, present, records
 from project.webhooks.models import CHANNEL, Delivery, Endpoint
 from project.webhooks.sweep import sweep
@@ -149,7 +150,7 @@ async def test_a_killed_worker_is_replaced(make_worker: MakeWorker, let_through:
         detail = await finished(delivery, "delivered")
     assert outcomes(detail) == ["lost", "delivered"]
     assert detail["attempts"][0]["worker"] != detail["attempts"][1]["worker"]
-    assert detail["attempts"][0]["error"] == "its worker was lost; attempt 2 took over"
+    assert detail["attempts"][0]["error"] == "its worker vanished; attempt 2 took over"
     assert {request.headers["webhook-id"] for request in let_through.requests} == {delivery.pk}
 
 
@@ -252,6 +253,29 @@ async def test_a_wiped_store_loses_nothing(make_worker: MakeWorker, let_through:
         (1, "failed"),
         (2, "delivered"),
     ]
+
+
+async def test_a_store_that_goes_away_and_comes_back(
+    own_valkey: Valkey, make_worker: MakeWorker, let_through: Any, user: User
+) -> None:
+    """What was queued, what was being sent and what was made meanwhile: all of it arrives."""
+    gate = asyncio.Event()
+    let_through.answers = [gate, status("503 Busy"), status("200 OK")]
+    with make_worker() as worker:
+        worker.ready()
+        sending = await submit(user, let_through.origin)
+        await await_for(lambda: let_through.requests, "the request is out")
+        waiting = await submit(user, let_through.origin, send_at=(datetime.now(UTC) + timedelta(seconds=1)).isoformat())
+        own_valkey.stop()
+        meanwhile, queued = await actions.submit(user.pk, url=let_through.origin, payload="{}")
+        assert not queued
+        gate.set()
+        await finished(sending, "delivered")
+        own_valkey.start()
+        assert (await database_sync_to_async(sweep)(again_after=timedelta(0))).enqueued == 1
+        for delivery in (waiting, meanwhile):
+            await finished(delivery, "delivered")
+    assert len({request.headers["webhook-id"] for request in let_through.requests}) == 3
 
 
 async def scheduled(delivery: Delivery) -> bool:

@@ -19,6 +19,8 @@ export interface Times {
   retryBase: number;
   framesPerSecond: number;
   framesBurst: number;
+  /** Larger commands are refused here. */
+  frameBytes: number;
 }
 
 export const DEFAULTS: Readonly<Times>;

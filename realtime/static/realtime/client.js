@@ -12,7 +12,7 @@
 /** The version of the protocol that this client speaks. */
 export const VERSION = 1;
 
-/** Times in ms; pace in frames, below what the server allows. */
+/** Times in ms; pace in frames per second, below what the server allows; size in bytes. */
 export const DEFAULTS = Object.freeze({
   reconnectBase: 500,
   reconnectCap: 20_000,
@@ -24,13 +24,15 @@ export const DEFAULTS = Object.freeze({
   retryBase: 1_000, // of a refused subscription, or a command that came too fast
   framesPerSecond: 15,
   framesBurst: 30,
+  frameBytes: 1_000_000, // servers drop the connection over larger ones, which would be sent again and again
 });
 
 /** Close codes after which trying again would not help, with what to say. */
 const FINAL = new Map([
-  [1008, "the server refused too many of this page's messages"],
+  [1008, "the server refused this page's messages"],
   [4401, "you are not signed in"],
   [4403, "you are not allowed to follow this"],
+  [4429, "the server refused too many of this page's messages"],
 ]);
 const RETRYABLE = new Set(["unavailable", "internal", "too_fast"]);
 const ID = /^[A-Za-z0-9_-]{1,64}$/;
@@ -177,11 +179,14 @@ class Socket {
   command(name, args = {}, { id = makeId(), timeout = null } = {}) {
     if (!ID.test(id)) return Promise.reject(new CommandError("bad_input", `A command id is 1-64 of A-Za-z0-9_-: ${id}`));
     if (this.#status.state === "closed") return Promise.reject(this.#closedError());
+    const frame = { type: "command", id, name, args };
+    const bytes = new TextEncoder().encode(JSON.stringify(frame)).length;
+    if (bytes > this.#times.frameBytes) return Promise.reject(new CommandError("bad_input", `${bytes} bytes are too many`));
     let waiting = this.#waiting.get(id);
     if (!waiting) {
       waiting = this.#wait(id);
       if (!this.#outbox.get(id)) {
-        this.#outbox.put(id, { type: "command", id, name, args });
+        this.#outbox.put(id, frame);
         this.#sendCommand(id);
       }
       this.#report({});

@@ -2,62 +2,102 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import sys
 from argparse import ArgumentTypeError
+from pathlib import Path
 from typing import Any
 
 from channels.management.commands.runworker import Command as ChannelsCommand
 from channels.routing import get_default_application
 from django.core.management import CommandError, CommandParser
 
+from retrying.conf import get_settings
 from retrying.exceptions import RetryingError
-from retrying.layers import get_layer
+from retrying.group import parse
+from retrying.layers import RetryingChannelLayer, get_layer
 from retrying.logs import install
-from retrying.worker import Worker
+from retrying.processes import AGAIN, SUPERVISED, Supervisor, watch_code
+from retrying.worker import STOPPED, Worker
 
 try:
     from uvloop import run
 except ImportError:
     from asyncio import run  # type: ignore[assignment]
 
+logger = logging.getLogger("retrying.worker")
+
 
 class Command(ChannelsCommand):
-    help = "Run jobs of the given channels until told to stop (SIGTERM, Ctrl-C)."
+    help = (
+        "Run jobs of the given channels until told to stop (SIGTERM, Ctrl-C). "
+        "Several channels: 'a b' apart; 'a,b' b only while a is empty; 'a:3 b:1' sharing, three of a to one of b."
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
-        parser.add_argument("--concurrency", type=_positive, help="Jobs at a time of each channel (setting; 1).")
+        parser.add_argument(
+            "--concurrency", type=_positive, metavar="N", help="Jobs at a time of each channel or group (setting; 1)."
+        )
+        parser.add_argument("--processes", type=_positive, metavar="N", help="Worker processes, supervised.")
         parser.add_argument(
             "--shutdown-timeout", type=float, metavar="SECONDS", help="What running jobs get to end (setting; 25)."
         )
+        parser.add_argument(
+            "--heartbeat-file", type=Path, metavar="FILE",
+            help="Touched each second; FILE.ready exists while every channel is consumed. With --processes: FILE.1 ...",
+        )  # fmt: skip
+        parser.add_argument("--reload", action="store_true", help="Start anew when the code changes; for development.")
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
             layer = get_layer(options["layer"])
+            consumptions = parse(options["channels"])
         except Exception as error:
             raise CommandError(str(error)) from error
         install()
-
-        async def work() -> None:
-            worker = Worker(
-                get_default_application(),
-                dict.fromkeys(options["channels"], options["concurrency"]),
-                layer,
-                shutdown_timeout=options["shutdown_timeout"],
-            )
-            status = await worker.run_with_signals()
-            logging.shutdown()
-            sys.stdout.flush()
-            sys.stderr.flush()
-            # Not a return: the thread of a sync handler that was given back would hold the process until it is done.
-            os._exit(status)
-
+        if options["shutdown_timeout"] is None:
+            options["shutdown_timeout"] = get_settings().SHUTDOWN_TIMEOUT_SECONDS
+        supervised = SUPERVISED in os.environ
+        if (options["processes"] or options["reload"]) and not supervised:
+            supervisor = Supervisor(options["processes"] or 1, shutdown_timeout=options["shutdown_timeout"])
+            sys.exit(asyncio.run(supervisor.run()))
+        if options["heartbeat_file"] and options["processes"]:
+            options["heartbeat_file"] = Path(f"{options['heartbeat_file']}.{os.environ[SUPERVISED]}")
+        channels = {str(consumption): options["concurrency"] for consumption in consumptions}
         try:
-            run(work())
+            run(self._work(layer, channels, options))
         except RetryingError as error:
             raise CommandError(str(error)) from error
+
+    @staticmethod
+    async def _work(layer: RetryingChannelLayer, channels: dict[str, int | None], options: dict[str, Any]) -> None:
+        worker = Worker(
+            get_default_application(),
+            channels,
+            layer,
+            shutdown_timeout=options["shutdown_timeout"],
+            heartbeat=options["heartbeat_file"],
+        )
+        if options["reload"]:
+            loop = asyncio.get_running_loop()
+
+            def changed(file: Path) -> None:
+                logger.info("%s changed: starting anew", file)
+                worker.recycled = True
+                loop.call_soon_threadsafe(worker.stop)
+
+            watch_code(changed)
+        status = await worker.run_with_signals()
+        if worker.recycled and status == STOPPED and SUPERVISED in os.environ:
+            status = AGAIN
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # Not a return: the thread of a sync handler that was given back would hold the process until it is done.
+        os._exit(status)
 
 
 def _positive(text: str) -> int:

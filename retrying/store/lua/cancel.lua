@@ -13,6 +13,7 @@ local state = job[1]
 if state == 'scheduled' or state == 'ready' then
   call('ZREM', SCHEDULED, id)
   call('ZREM', READY, id)
+  call('ZREM', NEWER, id)
   finish(id, job[2], 'cancelled', reason)
   return 'cancelled'
 elseif state == 'running' then

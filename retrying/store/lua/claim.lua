@@ -3,12 +3,13 @@
 --
 -- ARGV  3 worker id; 4 token: random, new for every claim, the proof of the leases it gives; 5 lease (ms); 6 jobs wanted;
 --       7 "1" when this claim is repeated because its reply was lost; 8 ms to keep tombstones; 9 successes to keep;
---       10 number of successes; then for each its id and token
+--       10 most jobs of the channel that may run at once over all workers, "" without limit;
+--       11 number of successes; then for each its id and token
 -- Returns  {now, next due time or "", {for each success 1 done | 0 repeated | -1 lease lost},
 --           {for each job {id, payload, attempt, failures, rescues, releases, created, priority, policy, topic, worker before}}}
 -- A crash before it: the successes run again when their leases end. After it, reply lost: a repeat gets the same jobs.
 local worker, token, lease, wanted, repeated = take(), take(), number(), number(), take()
-local tombstone, keep, successes = take(), number(), number()
+local tombstone, keep, limit, successes = take(), number(), tonumber(take()), number()
 
 local settled = {}
 for i = 1, successes do
@@ -53,13 +54,18 @@ if next_due and tonumber(next_due) <= now then
   next_due = call('ZRANGE', SCHEDULED, 0, 0, 'WITHSCORES')[2]
 end
 
+if limit then
+  wanted = math.max(0, math.min(wanted, limit - call('ZCARD', LEASES)))
+end
 if wanted > 0 and call('HEXISTS', META, 'paused') == 0 then
   local popped = call('ZPOPMIN', READY, wanted)
   for i = 1, #popped, 2 do
     local id = popped[i]
-    local job = read(id, 'state', 'topic', 'expires', 'attempt')
+    local job = read(id, 'state', 'topic', 'expires', 'attempt', 'v')
     if job[1] == 'ready' then -- anything else was evicted or tampered with: there is nothing to run
-      if job[3] and not job[4] and tonumber(job[3]) <= now then
+      if tonumber(job[5]) > FORMAT then
+        call('ZADD', NEWER, popped[i + 1], id)
+      elseif job[3] and not job[4] and tonumber(job[3]) <= now then
         finish(id, job[2], 'expired', 'expired before its first attempt')
       else
         local attempt = call('HINCRBY', JOB .. id, 'attempt', 1)
@@ -71,7 +77,7 @@ if wanted > 0 and call('HEXISTS', META, 'paused') == 0 then
     end
   end
 end
-if #jobs >= wanted and call('ZCARD', READY) > 0 then
+if #jobs >= wanted and call('ZCARD', READY) > 0 and not (limit and call('ZCARD', LEASES) >= limit) then
   ring() -- this worker took all it can (or heard a bell that it has no room for): the rest is for somebody else
 end
 return { now, next_due or '', settled, jobs }

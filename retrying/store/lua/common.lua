@@ -11,11 +11,13 @@
 --   WORKERS      zset    worker ids by the time they were last heard of (ms)
 --   META         hash    seq (orders arrivals), paused, swept (ms of the last sweep), grace (ms until which none is reaped)
 --   BELL         list    at most one element: a hint for a blocking pop that READY holds something
+--   NEWER        zset    ids of jobs of a newer format, left for a newer worker, by their order in READY
 --   TOPIC..name  stream  log of a topic, ids <epoch>-<offset>, capped, with a TTL; its key is also the pub/sub channel
 --
 -- Times are the server's, in ms. ARGV[1] and ARGV[2] cap a topic: events kept, and ms kept after the last event.
 local JOB, READY, SCHEDULED, LEASES, DEAD, FINISHED = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
-local SUCCEEDED, WORKERS, META, BELL, TOPIC = KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11]
+local SUCCEEDED, WORKERS, META, BELL, TOPIC, NEWER = KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12]
+local FORMAT = 1 -- of a job's hash; what a job of a higher one means, only newer scripts know
 local call = redis.call
 local clock = call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)

@@ -41,7 +41,7 @@ for i = 1, count do
     -- 100 - priority in the high bits and the order of arrival in the low 44: exact in a double.
     local order = string.format('%.0f', (100 - priority) * 2 ^ 44 + call('HINCRBY', META, 'seq', 1))
     local state = due > now and 'scheduled' or 'ready'
-    call('HSET', JOB .. id, 'v', 1, 'state', state, 'payload', payload, 'order', order, 'created', now)
+    call('HSET', JOB .. id, 'v', FORMAT, 'state', state, 'payload', payload, 'order', order, 'created', now)
     if priority ~= 0 then
       call('HSET', JOB .. id, 'priority', priority)
     end

@@ -3,7 +3,7 @@
 -- Also the worker's sign of life.
 --
 -- ARGV  3 worker id; 4 ms between sweeps; 5 rescues allowed; 6 ms to keep dead, cancelled and expired jobs; 7 successes to keep
--- Returns  {number promoted, number purged, {for each job rescued or buried {id, worker that vanished, rescues, 1 if buried}}}
+-- Returns  {number promoted, number purged, number left for newer workers, {for each job rescued or buried {id, worker that vanished, rescues, 1 if buried}}}
 -- A crash before or after it: the next sweep goes on.
 local worker, interval, max_rescues, keep_ms, keep_succeeded = take(), number(), number(), number(), number()
 local LIMIT = 200
@@ -12,6 +12,16 @@ call('ZADD', WORKERS, now, worker)
 call('ZREMRANGEBYSCORE', WORKERS, '-inf', now - 86400000)
 
 local promoted = promote(LIMIT)
+for _, id in ipairs(call('ZRANGE', NEWER, 0, LIMIT - 1)) do
+  local job = read(id, 'v', 'topic', 'order')
+  if not job[1] then
+    call('ZREM', NEWER, id)
+  elseif tonumber(job[1]) <= FORMAT then -- an older worker left it for this one
+    call('ZREM', NEWER, id)
+    make_ready(id, job[2], job[3])
+    promoted = promoted + 1
+  end
+end
 if promoted > 0 then
   ring()
 end
@@ -67,4 +77,4 @@ if surplus > 0 then
     purged = purged + 1
   end
 end
-return { promoted, purged, rescued }
+return { promoted, purged, call('ZCARD', NEWER), rescued }

@@ -50,9 +50,10 @@ addEventListener("popstate", () => open(idInAddress()));
 // ---- news
 
 /** A delivery was accepted: into the list with it; where both fit on the screen it opens at once. */
-function taken(delivery, asOf) {
+function taken(delivery, asOf, queued) {
   deliveries.put(delivery, asOf);
   deliveries.touch(delivery.id);
+  if (!queued) status(); // the store is away: say so now
   if (!narrow.matches) open(delivery.id, { push: true });
 }
 

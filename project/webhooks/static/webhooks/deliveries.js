@@ -3,7 +3,8 @@
 import { getDeliveries, getDelivery } from "./api.js";
 
 const DEBOUNCE_MS = 100;
-const ONE_BY_ONE = 8; // more rows than this at once are read as a list
+const AGAIN_MS = 3000; // after a read that failed
+const AT_ONCE = 8; // requests; when more rows than this were touched, the list is read first
 const ROWS = 100; // rows listed before "show older" asks for more; a page open for days does not grow without end
 
 /** Events: "change" (detail: id) for a row that is new or was read again, "page" after a page, "missing" (detail: id). */
@@ -12,7 +13,7 @@ export class Deliveries extends EventTarget {
   #horizon = ""; // creation time of the oldest row of the pages read so far: what is older is not listed
   #limit = ROWS;
   #touched = new Set();
-  #timer = null;
+  #pumping = false;
   #reading = new Map(); // id -> promise of the read under way
   #again = new Set();
   more = false; // there are older ones than the listed
@@ -45,7 +46,9 @@ export class Deliveries extends EventTarget {
   /** Reads the newest page. */
   async readFirst() {
     const asOf = performance.now();
-    this.takeFirst(await getDeliveries(), asOf);
+    const page = await getDeliveries();
+    this.takeFirst(page, asOf);
+    return page;
   }
 
   /** Takes the newest page. The pages below it stay listed, unless a gap opened between it and them. */
@@ -80,16 +83,34 @@ export class Deliveries extends EventTarget {
   /** Something happened to this delivery: read it soon, together with whatever else happens meanwhile. */
   touch(id) {
     this.#touched.add(id);
-    this.#timer ??= setTimeout(() => this.#readTouched(), DEBOUNCE_MS);
+    if (!this.#pumping) this.#pump();
   }
 
-  #readTouched() {
-    const ids = [...this.#touched];
-    this.#touched.clear();
-    this.#timer = null;
-    const single = ids.length <= ONE_BY_ONE ? ids : ids.filter((id) => this.get(id)?.attempts); // opened ones
-    if (single.length < ids.length) this.readFirst().catch(() => {});
-    for (const id of single) this.read(id).catch(() => {}); // not answered: the next event, reconnect or status reads it
+  /** Reads what was touched, in one turn after the other: a flood of events makes no flood of requests. */
+  async #pump() {
+    this.#pumping = true;
+    while (this.#touched.size) {
+      await sleep(DEBOUNCE_MS);
+      const ids = [...this.#touched];
+      this.#touched.clear();
+      try {
+        await this.#readAll(ids);
+      } catch (error) {
+        if (error.status === 401) break;
+        for (const id of ids) this.#touched.add(id);
+        await sleep(AGAIN_MS);
+      }
+    }
+    this.#pumping = false;
+  }
+
+  async #readAll(ids) {
+    if (ids.length > AT_ONCE) {
+      const page = await this.readFirst();
+      const told = new Set(page.deliveries.map((delivery) => delivery.id));
+      ids = ids.filter((id) => this.get(id) && (!told.has(id) || this.get(id).attempts)); // further down, or opened
+    }
+    while (ids.length) await Promise.all(ids.splice(0, AT_ONCE).map((id) => this.read(id).catch(unlessMissing)));
   }
 
   /** Reads one delivery with its attempts. Never two reads of it at a time; a call meanwhile makes one more follow. */
@@ -116,6 +137,12 @@ export class Deliveries extends EventTarget {
       throw error;
     }
   }
+}
+
+const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+function unlessMissing(error) {
+  if (error.status !== 404) throw error;
 }
 
 /** For sort(): ISO times of one format compare as text; the id settles a tie. */

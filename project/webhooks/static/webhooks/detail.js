@@ -24,7 +24,7 @@ export class Detail {
   constructor(deliveries, socket) {
     this.#deliveries = deliveries;
     this.#socket = socket;
-    const act = oneAtATime(this.#buttons, (name) => this.#act(name));
+    const act = oneAtATime(this.#buttons, (name) => this.#act(name), byId("detail-heading"));
     for (const button of this.#buttons) button.addEventListener("click", () => act(button.dataset.action));
     copies(this.#parts.id, () => this.#id);
     copies(this.#parts.curl, () => this.#deliveries.get(this.#id).curl);

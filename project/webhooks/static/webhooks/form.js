@@ -14,7 +14,7 @@ export class Form {
   #offered = null;
   #watched = null; // the delivery sent last
 
-  /** taken(delivery, asOf): called with each delivery that the server has accepted. */
+  /** taken(delivery, asOf, queued): called with each delivery that the server has accepted. */
   constructor(deliveries, socket, taken) {
     this.#socket = socket;
     this.#taken = taken;
@@ -81,7 +81,7 @@ export class Form {
       this.#commandId = null;
       this.#watched = delivery.id;
       setText(byId("compose-said"), queued === false ? "Kept; it goes out when the store is back." : "Accepted.");
-      this.#taken(delivery, asOf);
+      this.#taken(delivery, asOf, queued);
     } catch (error) {
       if (error.code !== "unavailable") this.#commandId = null;
       setText(byId("compose-said"), "");

@@ -90,7 +90,7 @@ export function why(delivery, attempts, index) {
 function afterFailure(delivery, attempts, index) {
   const attempt = attempts[index];
   const retry = attempts.slice(0, index + 1).filter((one) => one.generation === attempt.generation && one.outcome === "failed").length;
-  const count = retryOf(retry, delivery.job?.max_retries);
+  const count = retryOf(retry, delivery.job?.max_retries ?? delivery.max_retries);
   const next = attempts[index + 1];
   if (next?.generation === attempt.generation) return `next attempt ${clock(next.started_at)}, ${count}.`;
   if (next) return "no retry followed.";
@@ -104,7 +104,7 @@ export function rescue(delivery, attempts, index) {
   if (attempts[index].outcome !== "lost") return "";
   const next = attempts[index + 1];
   if (next?.generation === attempts[index].generation) {
-    return `Rescued by worker ${workerName(next.worker)} as attempt ${next.number}, ${clock(next.started_at)}.`;
+    return `Rescued by worker ${workerName(next.worker)}, ${clock(next.started_at)}.`;
   }
   return delivery.state === "pending" ? "Waiting for another worker to rescue it." : "";
 }

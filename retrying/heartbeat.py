@@ -1,0 +1,40 @@
+"""Signs of life for probes that must not import the project or dial Redis: two files."""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+from pathlib import Path
+
+
+class Heartbeat:
+    """``file`` is touched while the event loop lives; ``file.ready`` exists while every channel is consumed.
+
+    Liveness probe: ``file`` is younger than, say, 30 s. Readiness probe: ``file.ready`` exists.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._ready = file.with_name(file.name + ".ready")
+
+    def beat(self, *, ready: bool) -> None:
+        self._file.touch()
+        if ready:
+            self._ready.touch()
+        else:
+            self._ready.unlink(missing_ok=True)
+
+    def end(self) -> None:
+        self._ready.unlink(missing_ok=True)
+        self._file.unlink(missing_ok=True)
+
+
+def memory_mib() -> float:
+    """Resident memory of this process now (where /proc has it; else its peak), in MiB."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak / (1024 * 1024 if sys.platform == "darwin" else 1024)
+    return pages * os.sysconf("SC_PAGE_SIZE") / (1024 * 1024)

@@ -1,0 +1,116 @@
+"""General channels as jobs: what both channel layers of this package share."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from asgiref.sync import AsyncToSync
+from channels.exceptions import ChannelFull
+from channels_redis.serializers import registry
+from channels_redis.utils import decode_hosts
+
+from .conf import get_settings
+from .exceptions import InvalidJob
+from .message import new_id, new_job
+from .store import Store
+from .store.calls import Call, Enqueued, Lease, NewJob, T
+
+
+class JobLayer:
+    """Stores what is sent to general channels, and reads it back. Mixed into a layer of channels_redis."""
+
+    #: The layer's CONFIG key ``channel_capacity``, compiled: pairs of a pattern and a number.
+    channel_capacity: Any
+
+    def open_store(
+        self,
+        hosts: Sequence[Any] | None,
+        *,
+        store: Any,
+        prefix: str,
+        capacity: int | None,
+        expiry: float | None,
+        serializer_format: str,
+        symmetric_encryption_keys: Sequence[str | bytes] | None,
+    ) -> None:
+        """To be called once, with what the layer's CONFIG has; ``None``: not given, so without limit."""
+        self._job_capacity = capacity
+        self._job_expiry = expiry
+        # Without the layer's age limit on messages: a retry due in an hour must still decrypt.
+        self._job_serializer = registry.get_serializer(
+            serializer_format, expiry=None, symmetric_encryption_keys=symmetric_encryption_keys
+        )
+        self.store = Store(
+            decode_hosts([store] if store else hosts)[0],
+            prefix=f"retrying:{prefix}",
+            limits=get_settings().limits(),
+        )
+
+    async def send_job(self, channel: str, message: dict[str, Any]) -> None:
+        """Store a message as a job. Raises ChannelFull when a given capacity is reached, StoreUnavailable, StoreFull,
+        InvalidJob (too large, or not serializable)."""
+        job = new_job(self.encode(message), max_bytes=get_settings().MAX_MESSAGE_BYTES, expires=self._job_expiry)
+        await self.arun(self.enqueue_call(channel, [job]))
+
+    def encode(self, message: dict[str, Any]) -> bytes:
+        """A job's payload. Raises InvalidJob when the layer's serializer can't take the message."""
+        try:
+            return self._job_serializer.serialize(message)  # type: ignore[no-any-return]
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise InvalidJob(f"the message can't be serialized: {error}") from error
+
+    def decode(self, payload: bytes) -> dict[str, Any]:
+        """The message of a payload. Raises ValueError when it isn't one."""
+        try:
+            message = self._job_serializer.deserialize(payload)
+        except Exception as error:  # whatever a codec raises on foreign bytes: msgpack's, json's, Fernet's
+            raise ValueError(f"{type(error).__name__}: {error}") from error
+        if not isinstance(message, dict):
+            raise ValueError(f"a message is a dict, got {type(message).__name__}")  # noqa: TRY004  (bad data, no bug)
+        return message
+
+    def enqueue_call(self, channel: str, jobs: Sequence[NewJob]) -> Call[list[Enqueued]]:
+        """The request that stores ``jobs``; running it raises ChannelFull when a given capacity would be exceeded."""
+        capacity = self._job_capacity
+        for pattern, limit in self.channel_capacity:
+            if pattern.match(channel):
+                capacity = limit
+                break
+        call = self.store.enqueue(channel, jobs, capacity=capacity)
+        parse = call.parse
+
+        def refuse_when_full(reply: Any) -> list[Enqueued]:
+            if not reply:
+                raise ChannelFull(channel)
+            return parse(reply)
+
+        return Call(call.script, call.keys, call.args, refuse_when_full)
+
+    async def arun(self, call: Call[T]) -> T:
+        """Run a request from async code; from inside ``async_to_sync`` on the process' kept sync connections."""
+        if asyncio.get_running_loop() in AsyncToSync.loop_thread_executors:
+            # A loop made for this one call: a connection of its own would be opened and closed with it. Nothing
+            # else runs in that loop, so blocking it blocks only the caller, who is waiting anyway.
+            return self.store.run(call)
+        return await self.store.arun(call)
+
+    async def receive_job(self, channel: str) -> dict[str, Any]:
+        """The next message of a general channel; its job counts as done when it is returned."""
+        worker = f"receive:{new_id()}"
+        client = self.store.connections.async_()
+        while True:
+            token = new_id()
+            claim = await self.store.arun(self.store.claim(channel, worker, token, wanted=1))
+            for job in claim.jobs:
+                await self.store.arun(
+                    self.store.claim(channel, worker, new_id(), wanted=0, succeeded=[Lease(job.id, token)])
+                )
+                return self.decode(job.payload)
+            wait = 1.0 if claim.next_due is None else min(1.0, claim.next_due / 1000)
+            await client.blpop([self.store.keys(channel).bell], timeout=max(wait, 0.01))
+
+    async def adopt(self, channel: str) -> int:
+        """Move messages that processes of the plain layer left for ``channel`` into the store. Returns how many."""
+        return 0

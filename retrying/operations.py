@@ -1,0 +1,69 @@
+"""One definition of an operation on the store, for sync and for async callers."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Coroutine, Generator
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+from .layers import get_layer
+from .store.calls import Call
+
+P = ParamSpec("P")
+T = TypeVar("T")
+#: What an operation does, without the sending: it yields requests, is sent their results, and returns its own.
+Steps = Generator[Call[Any], Any, T]
+
+
+def ask(call: Call[T]) -> Steps[T]:
+    """The step that sends one request."""
+    result: T = yield call
+    return result
+
+
+def blocking(make: Callable[P, Steps[T]]) -> Callable[P, T]:
+    """The operation for sync code. Its keyword ``using`` is the alias of the channel layer."""
+
+    @wraps(make)
+    def function(*args: P.args, **kwargs: P.kwargs) -> T:
+        steps = make(*args, **kwargs)
+        store = get_layer(str(kwargs.get("using", "default"))).store
+        result = None
+        while True:
+            try:
+                call = steps.send(result)
+            except StopIteration as end:
+                return end.value  # type: ignore[no-any-return]
+            result = store.run(call)
+
+    return _signed(function, make)
+
+
+def awaitable(operation: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T]]:
+    """The same ``blocking`` operation for async code, named with an ``a`` before its name."""
+    make: Callable[P, Steps[T]] = inspect.unwrap(operation)
+
+    @wraps(make)
+    async def function(*args: P.args, **kwargs: P.kwargs) -> T:
+        steps = make(*args, **kwargs)
+        layer = get_layer(str(kwargs.get("using", "default")))
+        result = None
+        while True:
+            try:
+                call = steps.send(result)
+            except StopIteration as end:
+                return end.value  # type: ignore[no-any-return]
+            result = await layer.arun(call)
+
+    function.__name__ = function.__qualname__ = f"a{make.__name__}"
+    function.__doc__ = f"``{make.__name__}`` for async code. {make.__doc__}"
+    return _signed(function, make)
+
+
+def _signed(function: Callable[P, T], make: Callable[P, Steps[Any]]) -> Callable[P, T]:
+    # What help() and editors show: the result, not the steps to it.
+    signature = inspect.signature(make)
+    result = str(signature.return_annotation).removeprefix("Steps[").removesuffix("]")
+    function.__signature__ = signature.replace(return_annotation=result)  # type: ignore[attr-defined]
+    return function

@@ -1,0 +1,45 @@
+#!lua flags=allow-oom
+-- Make dead letters ready again, those that died first first, a bounded number of them: the caller goes on while there
+-- are more. With a pace they are scheduled one after the other instead of all at once. What died after the first batch
+-- is left alone: a job that fails at once would be redriven for ever.
+--
+-- ARGV  3 token: random, new for every batch; 4 jobs wanted; 5 ms between two of them, "" for all at once;
+--       6 and 7 "" at first, then the two times that the batch before returned
+-- Returns  "token count more before due": jobs redriven, 1 when there may be more, time (ms) up to which letters count,
+--          due time of the next one
+-- A crash before it: nothing. After it, reply lost: a repeat finds its token in META and gets the same answer.
+local token, wanted, pace, before, due = take(), number(), tonumber(take()), tonumber(take()), tonumber(take())
+local LIMIT = 200
+
+local answer = call('HGET', META, 'redriven')
+if answer and string.sub(answer, 1, #token + 1) == token .. ' ' then
+  return answer
+end
+before = before or now
+due = math.max(due or now, now)
+wanted = math.min(wanted, LIMIT)
+local ids = call('ZRANGE', DEAD, '-inf', before, 'BYSCORE', 'LIMIT', 0, wanted)
+local count = 0
+for _, id in ipairs(ids) do
+  call('ZREM', DEAD, id)
+  local job = read(id, 'state', 'topic', 'order')
+  if job[1] == 'dead' then
+    count = count + 1
+    call('HDEL', JOB .. id, 'failures', 'rescues', 'reason', 'finished', 'cancel')
+    if pace then
+      local time = string.format('%.0f', due)
+      call('HSET', JOB .. id, 'state', 'scheduled', 'due', time)
+      call('ZADD', SCHEDULED, time, id)
+      emit(id, job[2], 'scheduled', 'due', time)
+      due = due + pace
+    else
+      make_ready(id, job[2], job[3])
+    end
+  end
+end
+if count > 0 then
+  ring() -- with a pace too: who looks learns when the first one is due
+end
+answer = string.format('%s %d %d %.0f %.3f', token, count, #ids == wanted and 1 or 0, before, due)
+call('HSET', META, 'redriven', answer)
+return answer

@@ -1,0 +1,66 @@
+#!lua flags=no-writes
+-- List jobs of one state: those that came last first, a page at a time, from the state's sorted set.
+--
+-- ARGV  3 state; 4 score and 5 id of the last job seen, both "" for the first page; 6 jobs wanted
+-- Returns  {score and id of the last job looked at, both "" at the end, {for each job {id, name, value, ...}}}
+--          Fewer jobs than wanted may come with a position: cancelled and expired jobs share a set, and a page looks at
+--          a bounded number of its members.
+local state, score, after, wanted = take(), take(), take(), number()
+local LOOK = 1000
+local FIELDS = {
+  'state', 'attempt', 'failures', 'rescues', 'releases', 'max_retries', 'priority', 'created', 'due', 'started',
+  'finished', 'worker', 'error', 'reason', 'topic', 'cancel',
+}
+local key = ({
+  scheduled = SCHEDULED, ready = READY, running = LEASES, dead = DEAD, cancelled = FINISHED, expired = FINISHED,
+  succeeded = SUCCEEDED,
+})[state]
+
+local function less(a, b) -- bytewise, as sorted sets order equal scores; Lua's own < asks the locale
+  for i = 1, math.min(#a, #b) do
+    local x, y = string.byte(a, i), string.byte(b, i)
+    if x ~= y then
+      return x < y
+    end
+  end
+  return #a < #b
+end
+
+-- The rank to go on from. The job last seen may be gone, so its place is searched for: among equal scores by id.
+local rank = 0
+if score ~= '' then
+  rank = call('ZCOUNT', key, '(' .. score, '+inf')
+  local last = rank + call('ZCOUNT', key, score, score)
+  while rank < last do
+    local middle = math.floor((rank + last) / 2)
+    if less(call('ZRANGE', key, middle, middle, 'REV')[1], after) then
+      last = middle
+    else
+      rank = middle + 1
+    end
+  end
+end
+
+local jobs = {}
+local members = call('ZRANGE', key, rank, rank + LOOK - 1, 'REV', 'WITHSCORES')
+for i = 1, #members, 2 do
+  if #jobs == wanted then
+    return { score, after, jobs }
+  end
+  after, score = members[i], members[i + 1]
+  local values = read(after, unpack(FIELDS))
+  if values[1] == state then
+    local job = { after }
+    for j, name in ipairs(FIELDS) do
+      if values[j] then
+        job[#job + 1] = name
+        job[#job + 1] = values[j]
+      end
+    end
+    jobs[#jobs + 1] = job
+  end
+end
+if #members < 2 * LOOK then
+  return { '', '', jobs }
+end
+return { score, after, jobs }

@@ -1,0 +1,80 @@
+"""`python -m tests.browser.screenshots`: the pictures in docs/images, taken of the real site."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+from playwright.sync_api import Browser, expect, sync_playwright
+
+from tests.browser.conftest import FLAGS, find_chromium
+from tests.browser.pages import DeliveriesPage
+from tests.browser.running import Site, wait_until
+
+IMAGES = Path(__file__).parents[2] / "docs" / "images"
+SIZE = {"width": 1440, "height": 900}
+#: A receiver that hangs is given up on soon enough to be told about in a picture.
+SETTINGS = {"DELIVERIES_TIMEOUT_SECONDS": "4", "DELIVERIES_BACKOFF_SECONDS": "1", "LEASE_SECONDS": "3"}
+
+
+def main() -> int:
+    chromium = find_chromium()
+    if chromium is None:
+        print("there is no browser to drive; on Debian: apt-get install chromium")
+        return 1
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        Site(Path(directory), port=8000, settings=SETTINGS) as site,
+        sync_playwright() as playwright,
+    ):
+        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        take(browser, site)
+        browser.close()
+    return 0
+
+
+def take(browser: Browser, site: Site) -> None:
+    context = browser.new_context(viewport=SIZE, device_scale_factor=1.5)
+    context.new_page().goto(site.sign_in_link())
+    page = DeliveriesPage(context.pages[0], site.origin)
+    page.open()
+
+    page.deliver("/receivers/always-fails/")
+    failed = page.opened_id
+    page.send_in(5 * 3600)
+    page.deliver()
+    page.button("Cancel").click()
+    page.expect_state("Cancelled")
+    page.deliver()
+    page.expect_state("Scheduled")
+    page.send_at.fill("")
+    wait_until(lambda: page.json(failed)["state"] == "failed", "the delivery that always fails has failed", 60)
+
+    killed = page.deliver("/receivers/hangs/")
+    expect(page.attempts).to_have_count(2)
+    page.attempts.last.get_by_role("button", name="Kill this worker").click()
+    wait_until(lambda: not any(worker.runs for worker in site.workers), "the killed worker has ended")
+    site.ensure_one_worker()
+    page.deliver("/receivers/fails/2/")
+    page.expect_state("Delivered")
+    told = page.opened_id
+    page.deliver("/receivers/busy/")
+    page.expect_state("Retrying")
+    page.deliver()
+    page.expect_state("Delivered")
+
+    page.row(told).get_by_role("link").click()
+    page.expect_state("Delivered")
+    expect(page.deliver_button).to_be_enabled()
+    page.page.screenshot(path=IMAGES / "deliveries.png")
+
+    page.page.emulate_media(color_scheme="dark")
+    page.row(killed).get_by_role("link").click()
+    expect(page.attempts.nth(1)).to_contain_text("Rescued by worker", timeout=20_000)
+    page.page.screenshot(path=IMAGES / "delivery-dark.png")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
