@@ -63,7 +63,6 @@ class RedisServer:
         self.tls = tls
         self.port = free_port()
         self.process: subprocess.Popen[bytes] | None = None
-        self.stopped = False
 
     @property
     def node(self) -> tuple[str, int]:
@@ -295,7 +294,8 @@ class RedisCluster:
     def _ok(self, server: RedisServer) -> bool:
         with redis.Redis(host=HOST, port=server.port, decode_responses=True) as client:
             info = str(client.execute_command("CLUSTER INFO"))
-        return "state:ok" in info.replace("'", "").replace(": ", ":") and "known_nodes" in info and "3" in info
+        plain = info.replace("'", "").replace(" ", "")
+        return "cluster_state:ok" in plain and "cluster_known_nodes:3" in plain
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()

@@ -51,6 +51,14 @@ class Cluster(redis.cluster.RedisCluster):
             self._places.release()
 
 
+class _PubSub(redis.asyncio.cluster.ClusterPubSub):
+    """On the node of its first channel. It may come before the client's first request: then it asks for the layout."""
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        await self.cluster.initialize()
+        return await super().execute_command(*args, **options)
+
+
 class AsyncCluster(redis.asyncio.cluster.RedisCluster):
     """Of one event loop."""
 
@@ -75,6 +83,9 @@ class AsyncCluster(redis.asyncio.cluster.RedisCluster):
             raise NotConnected(str(error)) from error
         finally:
             self._places.release()
+
+    def pubsub(self, *args: Any, **options: Any) -> _PubSub:
+        return _PubSub(self, *args, **options)
 
     async def aclose(self) -> None:
         """Close every connection, also those of a client that was about to ask for the layout again."""

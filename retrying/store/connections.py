@@ -23,6 +23,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
+from ..reconnect import end
 from .cluster import AsyncCluster, Cluster
 from .server import Kind, Server
 
@@ -83,8 +84,7 @@ async def _close_with_loop(client: AsyncClient) -> AsyncGenerator[None]:
         yield
     finally:
         if watch is not None:
-            watch.cancel()
-            await asyncio.gather(watch, return_exceptions=True)
+            await end([watch])
         for sentinel in sentinels:
             await sentinel.aclose(close_connection_pool=True)
         if isinstance(client, AsyncCluster):
