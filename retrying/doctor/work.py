@@ -1,0 +1,81 @@
+"""Channels: does anybody run what waits there?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from channels.routing import get_default_application
+
+from .. import jobs
+from ..conf import get_settings
+from .findings import Finding, Severity
+
+#: Seconds that a job may wait, while workers live, before they count as too few.
+BACKLOG_SECONDS = 60.0
+
+
+def examine_channels(extra: Sequence[str], using: str) -> Iterator[Finding]:
+    """Every channel that the project names, and ``extra``."""
+    named = set(get_settings().CHANNELS)
+    try:
+        routes = set(jobs.routed(get_default_application()))
+    except Exception as error:  # noqa: BLE001  (whatever importing the project's own modules raises)
+        yield Finding(
+            Severity.PROBLEM,
+            "settings",
+            f"The ASGI application can't be loaded, so no worker can start: {type(error).__name__}: {error}.",
+            "Set ASGI_APPLICATION to the path of your ProtocolTypeRouter, and see that it can be imported.",
+        )
+    else:
+        for channel in sorted(named - routes) if routes else []:
+            yield Finding(
+                Severity.WARNING,
+                "settings",
+                f"RETRYING['CHANNELS'] has {channel!r}, and the routers have no application for it.",
+                f"Add it to the ChannelNameRouter, or correct the name; it has: {', '.join(sorted(routes))}.",
+            )
+        named |= routes
+    for channel in sorted(named | set(extra)):
+        yield from _examine(channel, using)
+
+
+def _examine(channel: str, using: str) -> Iterator[Finding]:
+    counts = jobs.counts(channel, using=using)
+    workers = jobs.workers(channel, using=using)
+    paused = jobs.paused_seconds(channel, using=using)
+    topic = f"channel {channel}"
+    waiting = counts.ready + counts.scheduled
+    if not workers and (waiting or counts.running):
+        yield Finding(
+            Severity.PROBLEM,
+            topic,
+            f"{channel} has no worker: {counts.ready} jobs are ready, {counts.scheduled} scheduled and "
+            f"{counts.running} were running when theirs vanished.",
+            f"Start one: python manage.py runworker {channel}",
+        )
+    elif not workers:
+        yield Finding(
+            Severity.NOTE, topic, f"{channel} has no worker, and no work.", f"python manage.py runworker {channel}"
+        )
+    if paused is not None:
+        yield Finding(
+            Severity.WARNING,
+            topic,
+            f"{channel} has been paused for {paused:.0f} s: {waiting} jobs wait.",
+            f"When the reason is gone: python manage.py retrying resume {channel}",
+        )
+    elif workers and counts.ready and counts.oldest_seconds > BACKLOG_SECONDS:
+        yield Finding(
+            Severity.WARNING,
+            topic,
+            f"{channel} has a backlog: {counts.ready} jobs are ready, the next one was sent "
+            f"{counts.oldest_seconds:.0f} s ago: too few workers ({len(workers)}).",
+            f"Start more workers, or give them more --concurrency; see python manage.py retrying stats {channel}",
+        )
+    if counts.dead:
+        yield Finding(
+            Severity.WARNING,
+            topic,
+            f"{channel} has {counts.dead} dead letters: jobs that gave up.",
+            f"Read why: python manage.py retrying jobs {channel} --state dead. Then redrive or purge them.",
+        )

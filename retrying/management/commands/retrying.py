@@ -1,0 +1,310 @@
+"""``manage.py retrying``: look at jobs and act on them, for people and (``--json``) for machines."""
+
+from __future__ import annotations
+
+import json
+import sys
+from argparse import ArgumentTypeError, Namespace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from channels.exceptions import InvalidChannelLayerError
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from retrying import jobs
+from retrying.doctor import Severity, diagnose
+from retrying.exceptions import InvalidJob, RetryingError
+from retrying.job import Job, State
+from retrying.message import check_channel
+
+EPILOG = """exit status: 0 done, or healthy; 1 the store does not answer, no such job, the job's state does not
+allow it, or (doctor) there are problems; 2 wrong arguments; 3 not confirmed"""
+
+NOT_CONFIRMED = 3
+#: The number in ``10m`` is multiplied by this.
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+class Command(BaseCommand):
+    """Each subcommand is one method of this class; see ``--help``."""
+
+    help = "Look at jobs, act on them, and ask what is wrong."
+    #: ``doctor`` tells what the checks say, and must not be stopped by them.
+    requires_system_checks = ()
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.epilog = EPILOG
+        commands = parser.add_subparsers(dest="action", required=True, metavar="COMMAND")
+
+        def add(action: Callable[[Namespace], None], words: str, *, channel: str = "CHANNEL") -> CommandParser:
+            command: CommandParser = commands.add_parser(action.__name__, help=words, description=words, epilog=EPILOG)
+            command.set_defaults(act=action)
+            if channel == "CHANNEL":
+                command.add_argument("channel", type=_channel)
+            else:
+                command.add_argument("channels", nargs="*", type=_channel, metavar="CHANNEL", help=channel)
+            command.add_argument("--json", action="store_true", help="print JSON")
+            command.add_argument("--layer", default="default", help="alias of the channel layer")
+            return command
+
+        every = "default: those of the settings and the routers"
+        add(self.stats, "Count jobs by state, and workers.", channel=every)
+        listing = add(self.jobs, "List jobs of one state, those that came last first.")
+        listing.add_argument("--state", choices=list(State), type=State, default=State.DEAD, help="default: dead")
+        listing.add_argument("--limit", type=_whole, default=50, help="at most so many (50)")
+        listing.add_argument("--cursor", help="go on where a page ended")
+        job_help = "id of the job"
+        add(self.show, "Show a job.").add_argument("job", help=job_help)
+        add(self.retry, "Make a scheduled job ready now.").add_argument("job", help=job_help)
+        cancel = add(self.cancel, "Cancel a job; a running one is asked to stop.")
+        cancel.add_argument("job", help=job_help)
+        cancel.add_argument("--reason", default=jobs.CANCELLED_ON_REQUEST)
+        redrive = add(self.redrive, "Make a dead letter ready again, or (--all) those that died first.")
+        _one_or_all(redrive)
+        redrive.add_argument("--limit", type=_whole, help="with --all: at most so many")
+        redrive.add_argument("--rate", type=_positive, help="with --all: so many a second")
+        purge = add(self.purge, "Forget a job that has ended, or (--all) all in one state.")
+        _one_or_all(purge)
+        purge.add_argument(
+            "--state", choices=list(jobs.ENDED), type=State, default=State.DEAD, help="with --all; default: dead"
+        )
+        purge.add_argument("--older-than", type=_age, default=timedelta(0), help="with --all: e.g. 90s, 10m, 12h, 7d")
+        for destructive in (cancel, redrive, purge):
+            destructive.add_argument("--noinput", "--no-input", action="store_true", help="don't ask")
+        add(self.pause, "Let no worker begin jobs of a channel.")
+        add(self.resume, "Let workers begin jobs of a paused channel again.")
+        add(self.workers, "List live workers.", channel=every)
+        add(self.doctor, "Say what is wrong with the server, the settings and the workers.", channel="also these")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        given = Namespace(**options)
+        try:
+            given.act(given)
+        except (RetryingError, ImproperlyConfigured, InvalidChannelLayerError, ValueError) as error:
+            raise CommandError(str(error)) from error
+
+    # Looking
+
+    def stats(self, given: Namespace) -> None:
+        rows = []
+        for channel in _channels(given):
+            workers = jobs.workers(channel, using=given.layer)
+            paused = jobs.is_paused(channel, using=given.layer)
+            counts = jobs.counts(channel, using=given.layer)
+            rows.append({"channel": channel, **asdict(counts), "workers": len(workers), "paused": paused})
+        self._table(given, rows)
+
+    def jobs(self, given: Namespace) -> None:
+        found: list[Job] = []
+        cursor = given.cursor
+        while len(found) < given.limit:
+            wanted = min(given.limit - len(found), jobs.MAX_PAGE)
+            page = jobs.search(given.channel, given.state, limit=wanted, cursor=cursor, using=given.layer)
+            found += page.jobs
+            cursor = page.cursor
+            if cursor is None:
+                break
+        if given.json:
+            self._print_json({"jobs": [_plain(asdict(job)) for job in found], "cursor": cursor})
+            return
+        self._table(given, [_row(job) for job in found], empty=f"no {given.state} jobs in {given.channel}")
+        if cursor is not None:
+            self.stdout.write(f"there are more: --cursor {cursor}")
+
+    def show(self, given: Namespace) -> None:
+        job = jobs.get(given.channel, given.job, using=given.layer)
+        if job is None:
+            raise _unknown(given)
+        values = _plain(asdict(job))
+        if given.json:
+            self._print_json(values)
+            return
+        width = max(map(len, values))
+        for name, value in values.items():
+            if value not in (None, ""):
+                self.stdout.write(f"{name:{width}}  {value}")
+
+    def workers(self, given: Namespace) -> None:
+        rows = [
+            {"channel": channel, **asdict(worker)}
+            for channel in _channels(given)
+            for worker in jobs.workers(channel, using=given.layer)
+        ]
+        self._table(given, rows, empty="no live workers: python manage.py runworker CHANNEL")
+
+    def doctor(self, given: Namespace) -> None:
+        findings = diagnose(given.channels, using=given.layer)
+        problems = sum(finding.severity is Severity.PROBLEM for finding in findings)
+        if given.json:
+            self._print_json({"healthy": not problems, "findings": [asdict(finding) for finding in findings]})
+        else:
+            for finding in findings:
+                self.stdout.write(f"{finding.severity.upper():8} {finding.text}")
+                if finding.advice:
+                    self.stdout.write(f"{'':8} -> {finding.advice}")
+            self.stdout.write("Healthy." if not problems else f"{problems} problem{'s' if problems > 1 else ''}.")
+        if problems:
+            sys.exit(1)
+
+    # One job, or many
+
+    def retry(self, given: Namespace) -> None:
+        state = jobs.retry_now(given.channel, given.job, using=given.layer)
+        self._changed(given, state, State.READY, "Only a scheduled job can be made ready.")
+
+    def cancel(self, given: Namespace) -> None:
+        self._confirm(given, f"Cancel {given.job} of {given.channel}?")
+        state = jobs.cancel(given.channel, given.job, given.reason, using=given.layer)
+        words = "Only a scheduled, ready or running job can be cancelled."
+        self._changed(given, state, State.RUNNING if state is State.RUNNING else State.CANCELLED, words)
+
+    def redrive(self, given: Namespace) -> None:
+        if not given.all:
+            self._confirm(given, f"Run {given.job} of {given.channel} again?")
+            state = jobs.redrive(given.channel, given.job, using=given.layer)
+            self._changed(given, state, State.READY, "Only a dead letter can be redriven.")
+            return
+        dead = jobs.counts(given.channel, using=given.layer).dead
+        count = dead if given.limit is None else min(dead, given.limit)
+        self._confirm(given, f"Run {count} dead letters of {given.channel} again?")
+        done = jobs.redrive_all(given.channel, limit=given.limit, rate=given.rate, using=given.layer)
+        self._report(given, {"redriven": done}, f"{done} dead letters redriven")
+
+    def purge(self, given: Namespace) -> None:
+        if not given.all:
+            self._confirm(given, f"Forget {given.job} of {given.channel}?")
+            if jobs.get(given.channel, given.job, using=given.layer) is None:
+                raise _unknown(given)
+            state = jobs.purge(given.channel, given.job, using=given.layer)
+            if state is not None:
+                raise CommandError(f"{given.job} is {state}. Only a job that has ended can be purged: cancel it first.")
+            self._report(given, {"purged": 1}, f"{given.job} purged")
+            return
+        older = f" that ended more than {given.older_than} ago" if given.older_than else ""
+        self._confirm(given, f"Forget all {given.state} jobs of {given.channel}{older}?")
+        done = jobs.purge_all(given.channel, given.state, older_than=given.older_than, using=given.layer)
+        self._report(given, {"purged": done}, f"{done} {given.state} jobs purged")
+
+    def pause(self, given: Namespace) -> None:
+        changed = jobs.pause(given.channel, using=given.layer)
+        words = f"{given.channel} is paused" + ("" if changed else " (it was already)")
+        self._report(given, {"paused": True, "changed": changed}, words)
+
+    def resume(self, given: Namespace) -> None:
+        changed = jobs.resume(given.channel, using=given.layer)
+        words = f"{given.channel} is consumed again" if changed else f"{given.channel} was not paused"
+        self._report(given, {"paused": False, "changed": changed}, words)
+
+    # Printing and asking
+
+    def _changed(self, given: Namespace, state: State | None, wanted: State, otherwise: str) -> None:
+        if state is None:
+            raise _unknown(given)
+        if state is not wanted:
+            raise CommandError(f"{given.job} is {state}. {otherwise}")
+        words = "is asked to stop" if state is State.RUNNING else f"is {state}"
+        self._report(given, {"id": given.job, "state": state}, f"{given.job} {words}")
+
+    def _report(self, given: Namespace, values: Mapping[str, Any], words: str) -> None:
+        if given.json:
+            self._print_json(values)
+        else:
+            self.stdout.write(words)
+
+    def _print_json(self, value: object) -> None:
+        self.stdout.write(json.dumps(value, indent=2))
+
+    def _table(self, given: Namespace, rows: Sequence[Mapping[str, Any]], *, empty: str = "no channels") -> None:
+        if given.json:
+            self._print_json([_plain(row) for row in rows])
+        elif not rows:
+            self.stdout.write(empty)
+        else:
+            lines = [list(rows[0])] + [[_cell(value) for value in row.values()] for row in rows]
+            widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+            for line in lines:
+                cells = (f"{cell:{width}}" for cell, width in zip(line, widths, strict=True))
+                self.stdout.write("  ".join(cells).rstrip())
+
+    def _confirm(self, given: Namespace, question: str) -> None:
+        if given.noinput:
+            return
+        try:
+            answer = input(f"{question} [y/N] ")
+        except EOFError:
+            answer = ""
+        if answer.strip().lower() not in ("y", "yes"):
+            raise CommandError("Nothing was done. (--noinput does not ask.)", returncode=NOT_CONFIRMED)
+
+
+def _one_or_all(parser: CommandParser) -> None:
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("job", nargs="?", help="id of the job")
+    which.add_argument("--all", action="store_true", help="all that there are")
+
+
+def _channels(given: Namespace) -> list[str]:
+    return given.channels or jobs.channels()
+
+
+def _unknown(given: Namespace) -> CommandError:
+    return CommandError(f"{given.channel} has no job {given.job}: it never had, it was purged, or succeeded long ago.")
+
+
+def _row(job: Job) -> dict[str, Any]:
+    """A job in one line: what one looks for in a list."""
+    when = job.finished_at or job.due_at or job.started_at or job.created_at
+    why = job.reason or job.error or job.worker
+    return {"id": job.id, "attempt": job.attempt, "failures": job.failures, "time": when, "why": why}
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """With times as ISO 8601 text."""
+    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in values.items()}
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.1f}"
+    return " ".join(str(value).split())[:100]
+
+
+def _channel(text: str) -> str:
+    try:
+        check_channel(text)
+    except InvalidJob as error:
+        raise ArgumentTypeError(str(error)) from error
+    return text
+
+
+def _whole(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise ArgumentTypeError(f"expected a whole number from 1 on, got {text!r}")
+    return int(text)
+
+
+def _positive(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise ArgumentTypeError(f"expected a number above 0, got {text!r}")
+    return number
+
+
+def _age(text: str) -> timedelta:
+    number, unit = (text[:-1], text[-1:]) if text[-1:] in UNITS else (text, "s")
+    if not number.isdecimal():
+        raise ArgumentTypeError(f"expected a time like 90s, 10m, 12h or 7d, got {text!r}")
+    try:
+        return timedelta(seconds=int(number) * UNITS[unit])
+    except OverflowError as error:
+        raise ArgumentTypeError(f"{text!r} is longer than time goes back") from error

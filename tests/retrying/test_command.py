@@ -1,0 +1,287 @@
+"""`manage.py retrying`: what it prints for people and for machines, and its exit statuses."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command, load_command_class
+
+from retrying import State, enqueue, jobs
+from retrying.conf import get_settings
+from retrying.layers import get_layer
+from retrying.store import Store
+from retrying.store.calls import Burial, Lease
+from tests.conftest import wait_for
+from tests.processes import ROOT
+
+CHANNEL = "deliveries"
+
+
+@pytest.fixture(autouse=True)
+def _own_settings(_quick: None) -> Iterator[None]:
+    get_settings.cache_clear()
+    yield
+    get_settings.cache_clear()
+
+
+@pytest.fixture
+def layer_store(redis_url: str) -> Store:
+    return get_layer().store
+
+
+def run(*words: str) -> str:
+    out = io.StringIO()
+    call_command("retrying", *words, stdout=out)
+    return out.getvalue()
+
+
+def run_json(*words: str) -> Any:
+    return json.loads(run(*words, "--json"))
+
+
+def refused(*words: str) -> str:
+    with pytest.raises(CommandError) as error:
+        run(*words)
+    return str(error.value)
+
+
+def process(*words: str, stdin: str = "", **env: str) -> subprocess.CompletedProcess[str]:
+    """The command as a person runs it."""
+    return subprocess.run(
+        [sys.executable, "-W", "ignore", "manage.py", "retrying", *words],
+        cwd=ROOT, env={**os.environ, **env}, input=stdin, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+
+def put(count: int, prefix: str = "j", **options: Any) -> list[str]:
+    return [enqueue(CHANNEL, {"type": "work.do"}, job_id=f"{prefix}{n}", **options).id for n in range(count)]
+
+
+def bury(store: Store, count: int, error: str = "ValueError: no") -> list[str]:
+    ids = put(count, "dead")
+    for job in store.run(store.claim(CHANNEL, "host:1:a", "x", wanted=count)).jobs:
+        store.run(store.bury(CHANNEL, [Burial(Lease(job.id, "x"), "no attempts left", error, 5)]))
+    return ids
+
+
+def state(job: str) -> State | None:
+    found = jobs.get(CHANNEL, job)
+    return None if found is None else found.state
+
+
+# Looking
+
+
+def test_stats_of_the_channels_that_the_project_names(layer_store: Store) -> None:
+    put(2)
+    put(1, "later", delay=60)
+    jobs.pause(CHANNEL)
+    (row,) = run_json("stats")
+    assert (row.pop("oldest_seconds")) >= 0
+    assert row == {
+        "channel": CHANNEL, "scheduled": 1, "ready": 2, "running": 0, "dead": 0, "finished": 0, "workers": 0,
+        "paused": True,
+    }  # fmt: skip
+    head, line = run("stats", CHANNEL).splitlines()
+    assert head.split()[:3] == ["channel", "scheduled", "ready"]
+    assert line.split()[:3] == [CHANNEL, "1", "2"]
+    assert line.split()[-1] == "yes"
+    assert head.index("ready") == line.index("2")
+    assert [row["channel"] for row in run_json("stats", "a", "b")] == ["a", "b"]
+
+
+def test_jobs_lists_dead_letters_with_their_reasons(layer_store: Store) -> None:
+    assert run("jobs", CHANNEL) == f"no dead jobs in {CHANNEL}\n"
+    bury(layer_store, 3)
+    lines = run("jobs", CHANNEL).splitlines()
+    assert len(lines) == 4
+    assert lines[1].split()[0] == "dead2"
+    assert "no attempts left" in lines[1]
+    found = run_json("jobs", CHANNEL, "--state", "dead")
+    assert [job["id"] for job in found["jobs"]] == ["dead2", "dead1", "dead0"]
+    assert found["jobs"][0]["finished_at"].endswith("+00:00")
+    assert found["cursor"] is None
+
+
+def test_jobs_goes_on_where_a_page_ended(layer_store: Store) -> None:
+    put(5)
+    first = run_json("jobs", CHANNEL, "--state", "ready", "--limit", "3")
+    assert [job["id"] for job in first["jobs"]] == ["j4", "j3", "j2"]
+    assert f"--cursor {first['cursor']}" in run("jobs", CHANNEL, "--state", "ready", "--limit", "3")
+    second = run_json("jobs", CHANNEL, "--state", "ready", "--cursor", first["cursor"])
+    assert [job["id"] for job in second["jobs"]] == ["j1", "j0"]
+    assert "cursor takes" in refused("jobs", CHANNEL, "--cursor", "x")
+
+
+def test_show_tells_what_is_known(layer_store: Store) -> None:
+    bury(layer_store, 1)
+    text = run("show", CHANNEL, "dead0")
+    assert "state             dead\n" in text
+    assert "ValueError: no" in text
+    assert run_json("show", CHANNEL, "dead0")["reason"] == "no attempts left"
+    assert "no job nobody" in refused("show", CHANNEL, "nobody")
+
+
+def test_workers_are_listed(layer_store: Store) -> None:
+    assert "no live workers" in run("workers")
+    assert run_json("workers") == []
+    layer_store.run(layer_store.sweep(CHANNEL, "host:7:abc"))
+    (worker,) = run_json("workers")
+    assert (worker["channel"], worker["id"]) == (CHANNEL, "host:7:abc")
+    assert "host:7:abc" in run("workers", CHANNEL)
+
+
+# Acting
+
+
+def test_retry_makes_a_scheduled_job_ready() -> None:
+    put(1, "later", delay=60)
+    assert run("retry", CHANNEL, "later0") == "later0 is ready\n"
+    assert run_json("retry", CHANNEL, "later0") == {"id": "later0", "state": "ready"}
+    jobs.cancel(CHANNEL, "later0")
+    assert "later0 is cancelled. Only a scheduled job" in refused("retry", CHANNEL, "later0")
+    assert "no job nobody" in refused("retry", CHANNEL, "nobody")
+
+
+def test_cancel_asks_a_running_job_to_stop(layer_store: Store) -> None:
+    put(2)
+    layer_store.run(layer_store.claim(CHANNEL, "host:1:a", "x", wanted=1))
+    assert run("cancel", CHANNEL, "j0", "--noinput") == "j0 is asked to stop\n"
+    assert run("cancel", CHANNEL, "j1", "--noinput", "--reason", "by mistake") == "j1 is cancelled\n"
+    found = jobs.get(CHANNEL, "j1")
+    assert found is not None
+    assert found.reason == "by mistake"
+
+
+def test_redrive_one_and_all(layer_store: Store) -> None:
+    bury(layer_store, 6)
+    assert run("redrive", CHANNEL, "dead0", "--noinput") == "dead0 is ready\n"
+    assert run_json("redrive", CHANNEL, "--all", "--limit", "2", "--noinput") == {"redriven": 2}
+    assert run("redrive", CHANNEL, "--all", "--rate", "0.5", "--noinput") == "3 dead letters redriven\n"
+    counts = jobs.counts(CHANNEL)
+    assert (counts.dead, counts.ready + counts.scheduled) == (0, 6)
+
+
+def test_purge_one_and_all(layer_store: Store) -> None:
+    bury(layer_store, 4)
+    put(1)
+    assert run("purge", CHANNEL, "dead0", "--noinput") == "dead0 purged\n"
+    assert "j0 is ready" in refused("purge", CHANNEL, "j0", "--noinput")
+    assert "no job dead0" in refused("purge", CHANNEL, "dead0", "--noinput")
+    assert run("purge", CHANNEL, "--all", "--older-than", "1d", "--noinput") == "0 dead jobs purged\n"
+    assert run_json("purge", CHANNEL, "--all", "--noinput") == {"purged": 3}
+    assert run_json("purge", CHANNEL, "--all", "--state", "cancelled", "--noinput") == {"purged": 0}
+
+
+def test_pause_and_resume() -> None:
+    assert run("pause", CHANNEL) == f"{CHANNEL} is paused\n"
+    assert run("pause", CHANNEL) == f"{CHANNEL} is paused (it was already)\n"
+    assert run_json("resume", CHANNEL) == {"paused": False, "changed": True}
+    assert run("resume", CHANNEL) == f"{CHANNEL} was not paused\n"
+
+
+# Asking
+
+
+@pytest.mark.parametrize("words", [("cancel", "j0"), ("purge", "--all"), ("redrive", "--all")])
+@pytest.mark.parametrize("answer", ["n\n", "", "\n"])
+def test_destructive_commands_ask(words: tuple[str, ...], answer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(1)
+    monkeypatch.setattr("sys.stdin", io.StringIO(answer))
+    with pytest.raises(CommandError, match="Nothing was done") as error:
+        run(words[0], CHANNEL, *words[1:])
+    assert error.value.returncode == 3
+    assert state("j0") == State.READY
+
+
+def test_yes_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    put(1)
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
+    run("cancel", CHANNEL, "j0")
+    assert state("j0") == State.CANCELLED
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "required"),
+        (("nonsense",), "invalid choice"),
+        (("stats", "a!b"), "general|named by"),
+        (("redrive", CHANNEL), "required"),
+        (("redrive", CHANNEL, "j0", "--all"), "not allowed"),
+        (("redrive", CHANNEL, "--all", "--rate", "0"), "above 0"),
+        (("purge", CHANNEL, "--all", "--older-than", "soon"), "90s"),
+        (("purge", CHANNEL, "--all", "--older-than", "9" * 30 + "d"), "longer than"),
+        (("purge", CHANNEL, "--all", "--state", "running"), "invalid choice"),
+        (("jobs", CHANNEL, "--limit", "-3"), "whole number|expected one"),
+    ],
+)
+def test_wrong_arguments_are_told(words: tuple[str, ...], said: str) -> None:
+    with pytest.raises(CommandError, match=said):
+        run(*words)
+
+
+# As a process
+
+
+def test_exit_statuses_and_one_line_errors(redis_url: str) -> None:
+    put(1)
+    done = process("show", CHANNEL, "j0", "--json", REDIS_URL=redis_url)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["state"] == "ready"
+
+    gone = process("show", CHANNEL, "nobody", REDIS_URL=redis_url)
+    assert gone.returncode == 1
+    assert gone.stderr.startswith("CommandError: deliveries has no job nobody")
+    assert len(gone.stderr.splitlines()) == 1
+
+    down = process("stats", REDIS_URL="redis://:sesame@127.0.0.1:1/0")
+    assert down.returncode == 1
+    assert len(down.stderr.splitlines()) == 1
+    assert "did not answer" in down.stderr
+    assert "sesame" not in down.stderr + down.stdout
+
+    assert process("purge", CHANNEL, "--all", stdin="no\n", REDIS_URL=redis_url).returncode == 3
+    assert process("purge", REDIS_URL=redis_url).returncode == 2
+    help_ = process("--help", REDIS_URL=redis_url)
+    assert help_.returncode == 0
+    assert "exit status" in help_.stdout
+
+
+def test_a_paused_worker_takes_nothing_until_resumed(redis_url: str, tmp_path: Any, effects: Any) -> None:
+    """The whole way: a real worker, paused and resumed by the command."""
+    from tests.processes import RunWorker
+
+    env = {"REDIS_URL": redis_url, "EFFECTS": str(effects.path)}
+    assert run("pause", "work")
+    for n in range(3):
+        enqueue("work", {"type": "work.do", "n": n})
+    with RunWorker("tests.plain.durable_settings", "work", log=tmp_path / "worker.log", env=env) as worker:
+        wait_for(lambda: jobs.workers("work"), "the worker is listed")
+        worker.ready()
+        assert jobs.counts("work").ready == 3
+        assert effects.lines() == []
+        run("resume", "work")
+        wait_for(lambda: len(effects.lines()) == 3, "all three jobs ran")
+
+
+# The handbook
+
+
+def test_every_command_in_the_docs_is_one() -> None:
+    commands = re.findall(r"^python manage\.py retrying (.+)$", (ROOT / "docs/operating.md").read_text(), re.MULTILINE)
+    assert len(commands) > 10
+    parser = load_command_class("retrying", "retrying").create_parser("manage.py", "retrying")
+    actions = {parser.parse_args(shlex.split(command)).action for command in commands}
+    assert actions == {
+        "doctor", "stats", "jobs", "show", "redrive", "purge", "workers", "pause", "resume", "retry", "cancel",
+    }  # fmt: skip
