@@ -131,7 +131,7 @@ def _nodes(given: object, what: str) -> tuple[tuple[Node, ...], dict[str, Any]]:
 
 def _parse(url: str) -> dict[str, Any]:
     try:
-        return dict(parse_url(url))  # type: ignore[no-untyped-call]
+        return dict(parse_url(url))
     except ValueError as error:
         raise ValueError(f"{_masked(url)} is not an address of a store: {error}") from None
 

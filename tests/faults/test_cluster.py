@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -53,6 +54,14 @@ class Move:
         for server in (self.target, self.source, *self.cluster.servers):
             server.ask("CLUSTER", "SETSLOT", self.slot, "NODE", self._id(self.target))
 
+    def refused(self) -> int:
+        """How often the nodes have sent a request elsewhere or told it to try again, ever."""
+        return sum(
+            int(count)
+            for server in self.cluster.servers
+            for count in re.findall(r"errorstat_(?:TRYAGAIN|ASK|MOVED)\D+(\d+)", str(server.ask("INFO", "errorstats")))
+        )
+
     @staticmethod
     def _id(server: RedisServer) -> str:
         return str(server.ask("CLUSTER", "MYID"))
@@ -85,8 +94,11 @@ async def test_21_slot_moves_under_load(
                 done = len(effects.lines())
                 wait_for(lambda done=done: len(effects.lines()) > done + 20, "jobs run meanwhile")
                 move = Move(cluster)
+                refused = move.refused()
                 move.begin()
                 move.carry(3)
+                # Longer than redis-py's own patience with a slot on its way (16 tries in 0.4 s).
+                wait_for(lambda move=move, refused=refused: move.refused() > refused + 100, "requests are refused")
                 move.end()
                 wait_for(lambda move=move: cluster.owner(TAG) is move.target, "moved")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -25,9 +26,9 @@ from tests.servers import TLS, RedisCluster, RedisServer, SentinelSet
 CHANNEL = contract.CHANNEL
 KINDS = ("redis", "tls", "sentinel", "cluster", "limited-user")
 #: What the documents say a user of the store needs; see docs/stores.md.
-RIGHTS = (
-    "~retrying:*", "&retrying:*", "-@all", "+@read", "+@write", "+@blocking", "+@pubsub", "+@connection", "+eval",
-    "+evalsha", "+time", "+info", "+cluster|slots", "+cluster|shards", "+command", "+asking", "-@dangerous", "+info",
+USER = (
+    "worker", "on", ">secret", "~retrying:*", "&retrying:*", "-@all", "+@read", "+@write", "+@blocking", "+@pubsub",
+    "+@connection", "+eval", "+evalsha", "+time", "+cluster|slots", "+command", "+asking", "-@dangerous", "+info",
 )  # fmt: skip
 
 
@@ -47,7 +48,10 @@ def started(kind: str, directory: Path) -> Iterator[Running]:
             yield Running(sentinel.description, lambda: sentinel.primary)
         elif kind == "cluster":
             cluster = stack.enter_context(RedisCluster(directory))
-            yield Running(cluster.description, lambda: cluster.owner("{" + CHANNEL + "}"))
+            for server in cluster.servers:
+                server.ask("ACL", "SETUSER", *USER)
+            description = {**cluster.description, "username": "worker", "password": "secret"}
+            yield Running(description, lambda: cluster.owner("{" + CHANNEL + "}"))
         elif kind == "tls":
             tls = TLS(directory / "tls")
             server = stack.enter_context(RedisServer(directory / "redis", tls=tls))
@@ -56,7 +60,7 @@ def started(kind: str, directory: Path) -> Iterator[Running]:
             server = stack.enter_context(RedisServer(directory / "redis"))
             description = {"address": server.url}
             if kind == "limited-user":
-                server.ask("ACL", "SETUSER", "worker", "on", ">secret", *RIGHTS)
+                server.ask("ACL", "SETUSER", *USER)
                 description |= {"username": "worker", "password": "secret"}
             yield Running(description, lambda: server)
 
@@ -173,9 +177,8 @@ def work(n: int, **options: Any) -> NewJob:
     ],
 )
 def test_bad_description_is_refused_in_words(description: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValueError, match="store|must be|URL") as raised:
+    with pytest.raises(ValueError, match=re.escape(said)) as raised:
         Store(description)
-    assert said in str(raised.value)
     assert "secret" not in str(raised.value)
 
 
