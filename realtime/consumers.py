@@ -29,6 +29,7 @@ from django.db import InterfaceError, OperationalError
 from msgspec import UNSET, UnsetType
 
 from retrying import StoreFull, StoreUnavailable
+from retrying.reconnect import end
 from retrying.topics import Position
 
 from . import protocol, sessions
@@ -216,11 +217,11 @@ class JobConsumer(AsyncWebsocketConsumer):
         # The hub keeps its connection when the new follower comes before the old one goes.
         self._followers[sent.topic] = TopicHub.current().follow(self.channel, sent.topic, after, self._wake)
         if before is not None:
-            await TopicHub.current().leave(before)
+            await before.leave()
 
     async def _leave(self, topic: str) -> None:
         if (follower := self._followers.pop(topic, None)) is not None:
-            await TopicHub.current().leave(follower)
+            await follower.leave()
 
     def _wake(self, follower: Follower) -> None:
         self._out.wake(follower)
@@ -330,7 +331,8 @@ class JobConsumer(AsyncWebsocketConsumer):
             self._closer = asyncio.create_task(self._close_with(code))
 
     async def _close_with(self, code: Close) -> None:
-        await self._stop(self._writer)
+        if self._writer is not None:
+            await end([self._writer])
         try:
             await self.close(int(code))  # a plain int: autobahn takes no subclass
         except Exception:
@@ -350,15 +352,8 @@ class JobConsumer(AsyncWebsocketConsumer):
                 self._inbox.put_nowait(_STOP)
                 await asyncio.wait([self._worker], timeout=FINISH_SECONDS)
         finally:
-            for task in (self._worker, self._writer, self._closer):
-                await self._stop(task)
+            await end(task for task in (self._worker, self._writer, self._closer) if task is not None)
             if self._recheck_timer is not None:
                 self._recheck_timer.cancel()
             for topic in list(self._followers):
                 await self._leave(topic)
-
-    @staticmethod
-    async def _stop(task: asyncio.Task[None] | None) -> None:
-        if task is not None and not task.done():
-            task.cancel()
-            await asyncio.wait([task])

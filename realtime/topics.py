@@ -21,6 +21,7 @@ from weakref import WeakKeyDictionary
 from redis.asyncio.client import PubSub
 
 from retrying import StoreUnavailable, topics
+from retrying.reconnect import end
 from retrying.topics import Position, Slice, TopicEvent
 
 from .protocol import Event, encode
@@ -161,6 +162,10 @@ class Follower:
     def wake(self) -> None:
         self._wake(self)
 
+    async def leave(self) -> None:
+        """Follow no more."""
+        await self._hub.leave(self)
+
     def take(self, limit: int) -> list[str]:
         """The next frames to send, [] when there are none or `behind` tells why."""
         if not self.live or self.left:
@@ -288,9 +293,7 @@ class TopicHub:
             self._spawn(self._subscription(feed.key))
             return
         self._hubs.pop(asyncio.get_running_loop(), None)  # first: who follows from now on gets a hub of their own
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end(self._tasks)
 
     async def read(self, feed: Feed, after: Position | None, limit: int) -> Slice:
         """`topics.aread`, which takes epoch 0 (the log was empty when last seen) for what it is: before event 1."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from functools import cache
@@ -120,9 +121,10 @@ def _parse(raw: object) -> Settings:
     for name in names.keys() & raw.keys() - {"DEFAULT_POLICY", "CHANNELS"}:
         value, default = raw[name], names[name].default
         whole = isinstance(default, int)
-        if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)) or value < 0:
+        kinds = int if whole else (int, float)
+        if isinstance(value, bool) or not isinstance(value, kinds) or not math.isfinite(value) or value < 0:
             found.append(f"RETRYING[{name!r}] must be a {'whole ' if whole else ''}number >= 0, got {value!r}")
-        elif value == 0 and default is not MISSING and default > 0 and name not in ("MAX_RESCUES", "DEDUP_SECONDS"):
+        elif value == 0 and default is not MISSING and default > 0 and name != "MAX_RESCUES":
             found.append(f"RETRYING[{name!r}] must be more than 0")
         else:
             values[name] = value if whole else float(value)
@@ -132,7 +134,11 @@ def _parse(raw: object) -> Settings:
     except (InvalidPolicy, TypeError) as error:
         found.append(f"RETRYING['DEFAULT_POLICY']: {error}")
     channels: dict[str, ChannelSettings] = {}
-    for name, options in raw.get("CHANNELS", {}).items():
+    entries = raw.get("CHANNELS", {})
+    if not isinstance(entries, Mapping):
+        found.append(f"RETRYING['CHANNELS'] must be a dict of channel name -> options, got {entries!r}")
+        entries = {}
+    for name, options in entries.items():
         try:
             channels[name] = _channel(options, default_policy, values.get("KEEP_SUCCEEDED", 0))
         except (InvalidPolicy, TypeError) as error:
@@ -143,6 +149,8 @@ def _parse(raw: object) -> Settings:
 
 
 def _channel(options: Mapping[str, Any], default: RetryPolicy, keep: int) -> ChannelSettings:
+    if not isinstance(options, Mapping):
+        raise InvalidPolicy(f"a channel takes a dict of options, got {options!r}")
     own = {name: options[name] for name in CHANNEL_OPTIONS & options.keys()}
     for name, least in (("concurrency", 1), ("keep_succeeded", 0), ("total_concurrency", 1)):
         value = own.get(name, least)

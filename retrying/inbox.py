@@ -101,7 +101,9 @@ class Inbox:
                 failures += 1
                 continue
             except Exception:
-                logger.exception("channel layer: a message on %s can't be decoded; dropped", real_channel)
+                logger.exception("channel layer: reading %s failed; a message that can't be decoded is dropped", real_channel)
+                await asyncio.sleep(delay(failures))  # whatever it is, not in a busy loop
+                failures += 1
                 continue
             if failures:
                 logger.warning("channel layer: the server answers again")

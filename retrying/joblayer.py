@@ -15,7 +15,7 @@ from .conf import get_settings
 from .exceptions import InvalidJob
 from .message import new_id, new_job
 from .store import Store
-from .store.calls import Call, Enqueued, Lease, NewJob, T
+from .store.calls import Burial, Call, Enqueued, Lease, NewJob, T
 
 
 class JobLayer:
@@ -104,10 +104,15 @@ class JobLayer:
             token = new_id()
             claim = await self.store.arun(self.store.claim(channel, worker, token, wanted=1))
             for job in claim.jobs:
-                await self.store.arun(
-                    self.store.claim(channel, worker, new_id(), wanted=0, succeeded=[Lease(job.id, token)])
-                )
-                return self.decode(job.payload)
+                lease = Lease(job.id, token)
+                try:
+                    message = self.decode(job.payload)
+                except ValueError as error:
+                    problem = f"its message can't be decoded: {error}"
+                    await self.store.arun(self.store.bury(channel, [Burial(lease, problem, problem, None)]))
+                    continue
+                await self.store.arun(self.store.claim(channel, worker, new_id(), wanted=0, succeeded=[lease]))
+                return message
             wait = 1.0 if claim.next_due is None else min(1.0, claim.next_due / 1000)
             await client.blpop([self.store.keys(channel).bell], timeout=max(wait, 0.01))
 

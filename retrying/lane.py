@@ -23,10 +23,13 @@ from .sweeper import sweep
 if TYPE_CHECKING:
     from .conf import ChannelSettings, Settings
     from .group import Group
-    from .layers import RetryingChannelLayer
+    from .joblayer import JobLayer
     from .routes import Route
 
 logger = logging.getLogger("retrying.worker")
+
+#: Told of the end of every attempt, once the store has answered: the attempt, how it ended, the store's answer.
+OnEnd = Callable[[Attempt, Ending, "Settled | tuple[Settled, int | None]"], object]
 
 #: Most jobs that one claim asks for, and most successes that it reports: bounds one script's time on the server.
 MAX_BATCH = 200
@@ -43,15 +46,16 @@ class Lane:
     def __init__(
         self,
         route: Route,
-        layer: RetryingChannelLayer,
+        layer: JobLayer,
         worker_id: str,
         *,
         settings: Settings,
         channel_settings: ChannelSettings,
         group: Group,
+        on_end: OnEnd | None,
         on_failure: Callable[[], object],
     ) -> None:
-        """``on_failure``: called when a part of the lane failed for good."""
+        """``on_failure``: called when a part of the lane failed for good. ``on_end``: see Worker."""
         self.route = route
         self.channel = route.channel
         self.layer = layer
@@ -87,6 +91,7 @@ class Lane:
         self._claiming = False
         #: No job is in hand; when stopping also: no handler runs.
         self._empty = asyncio.Event()
+        self._on_end = on_end
         self._on_failure = on_failure
 
     def start(self) -> None:
@@ -371,6 +376,8 @@ class Lane:
         attempt.told = True
         self._drop(attempt)
         report(attempt, ending, answer)
+        if self._on_end is not None:
+            self._on_end(attempt, ending, answer)
 
     def _drop(self, attempt: Attempt) -> None:
         """Forget ``attempt`` once its handler has ended and the store knows."""

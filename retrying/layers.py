@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import sys
 import uuid
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
@@ -17,7 +18,6 @@ from channels_redis.pubsub import RedisPubSubChannelLayer
 from channels_redis.utils import create_pool
 from redis import asyncio as aioredis
 
-from .conf import get_settings
 from .inbox import Inbox
 from .joblayer import JobLayer
 from .message import new_job
@@ -136,7 +136,7 @@ class RetryingChannelLayer(JobLayer, RedisChannelLayer):
                 else:
                     job = new_job(
                         self.encode(message),
-                        max_bytes=get_settings().MAX_MESSAGE_BYTES,
+                        max_bytes=sys.maxsize,  # it is stored already: a limit would only lose it
                         job_id=f"adopted.{hashlib.sha256(raw).hexdigest()[:32]}",
                     )
                     await self.arun(self.store.enqueue(channel, [job]))
@@ -230,7 +230,7 @@ class RetryingPubSubChannelLayer(JobLayer, RedisPubSubChannelLayer, BaseChannelL
     async def new_channel(self, prefix: str = "specific.") -> str:
         """A specific channel of this process and event loop. Raises redis' ConnectionError: it subscribes."""
         layer = self._get_layer()
-        channel = f"{self.prefix}{prefix}!{uuid.uuid4().hex}"
+        channel = f"{prefix}!{uuid.uuid4().hex}"  # valid whatever the layer's prefix is, and unique without it
         await layer._subscribe_to_channel(channel)
         return channel
 

@@ -17,6 +17,8 @@ CHANNEL_NAME = re.compile(r"[a-zA-Z\d\-_.]{1,99}")
 JOB_ID = re.compile(r"[a-zA-Z\d\-_.:@]{1,200}")
 TOPIC_NAME = re.compile(r"[a-zA-Z\d\-_.:]{1,200}")
 MAX_DEPTH = 64
+#: Longest delay and expiry: a time so far off is a mistake, and dates end somewhere.
+MAX_SECONDS = 100 * 365 * 86400
 
 
 def new_id() -> str:
@@ -84,6 +86,8 @@ def _ms(value: object, name: str) -> int | None:
         value = value.total_seconds()
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0:
         raise InvalidJob(f"{name} takes seconds >= 0 or a timedelta, got {value!r}")
+    if value > MAX_SECONDS:
+        raise InvalidJob(f"{name} takes at most {MAX_SECONDS} seconds (100 years), got {value!r}")
     return round(value * 1000)
 
 

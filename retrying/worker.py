@@ -18,8 +18,8 @@ from . import reconnect
 from .conf import Settings, get_settings
 from .group import Consumption, Group, parse
 from .heartbeat import Heartbeat, memory_mib
-from .lane import Lane
-from .layers import RetryingChannelLayer
+from .joblayer import JobLayer
+from .lane import Lane, OnEnd
 from .processes import SUPERVISED
 from .renewal import Renewal
 from .routes import Route
@@ -44,7 +44,8 @@ class Worker:
 
     ``channels``: what to consume, as runworker takes it (``a``, ``a,b``, ``a:3 b:1``) -> jobs at a time, None = the
     setting of the (first) channel. ``heartbeat``: file that is touched every second while the event loop lives;
-    beside it stands a file of the same name and ``.ready`` while every channel is being consumed.
+    beside it stands a file of the same name and ``.ready`` while every channel is being consumed. ``on_end``: sees
+    the end of every attempt, once the store has answered, and decides nothing.
     Raises BadConsumption, and NoRoute for a channel that the routers have no application for.
     """
 
@@ -52,10 +53,11 @@ class Worker:
         self,
         application: Any,
         channels: Mapping[str, int | None],
-        layer: RetryingChannelLayer,
+        layer: JobLayer,
         *,
         shutdown_timeout: float | None = None,
         heartbeat: Path | None = None,
+        on_end: OnEnd | None = None,
         settings: Settings | None = None,
     ) -> None:
         self.id = worker_id()
@@ -72,6 +74,7 @@ class Worker:
             for consumption, _ in self._consumptions
             for name in consumption.channels
         }
+        self._on_end = on_end
         self._heartbeat = Heartbeat(heartbeat) if heartbeat is not None else None
         #: Under a supervisor: end when it is gone. See processes.py.
         self._parent = os.getppid() if SUPERVISED in os.environ else None
@@ -146,6 +149,7 @@ class Worker:
                 settings=self.settings,
                 channel_settings=self.settings.channel(channel),
                 group=group,
+                on_end=self._on_end,
                 on_failure=self._fail,
             )
             for channel in consumption.channels

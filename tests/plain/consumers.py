@@ -7,9 +7,9 @@ import time
 from channels.consumer import AsyncConsumer, SyncConsumer
 
 
-def effect(message):
+def effect(message, *words):
     """Append one line; O_APPEND writes of this size are atomic between processes."""
-    line = f"{message['n']} {os.getpid()}\n".encode()
+    line = " ".join([str(message["n"]), str(os.getpid()), *words]).encode() + b"\n"
     file = os.open(os.environ["EFFECTS"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     try:
         os.write(file, line)
@@ -21,6 +21,11 @@ class Work(AsyncConsumer):
     async def work_do(self, message):
         await asyncio.sleep(message.get("seconds", 0))
         effect(message)
+
+    async def work_tracked(self, message):
+        effect(message, "start")
+        await asyncio.sleep(message["seconds"])
+        effect(message, "done")
 
     async def work_fail(self, message):
         effect(message)

@@ -51,7 +51,7 @@ class StreamConsumer(JobConsumer):
         if topic == "public.broken":
             raise RuntimeError("the details of a mistake")
         own = f"user.{self.user.pk}"
-        return topic not in self.banned and (topic.startswith("public") or topic == own or topic.startswith(f"{own}."))
+        return topic not in self.banned and (topic == own or topic.startswith(("public", f"{own}.")))
 
     async def snapshot(self, topic: str) -> dict[str, Any] | None:
         if not topic.endswith(".state"):

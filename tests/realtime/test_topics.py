@@ -267,8 +267,7 @@ async def test_several_event_loops_have_hubs_of_their_own() -> None:
         async def main() -> list[int]:
             async with browser() as socket:
                 await socket.follow(TOPIC)
-                heard = await socket.offsets(2)
-            return heard
+                return await socket.offsets(2)
 
         return asyncio.run(main())
 

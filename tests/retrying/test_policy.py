@@ -307,5 +307,5 @@ def test_job_policy_keeps_the_handlers_exceptions() -> None:
     "options", [{"backoff": lambda e, j: 1}, {"retry_on": OSError}, {"give_up_on": lambda e: True}]
 )
 def test_job_policy_carries_no_functions(options: dict[str, Any]) -> None:
-    with pytest.raises(InvalidPolicy, match="belongs? on the handler"):
+    with pytest.raises(InvalidPolicy, match=r"belongs? on the handler"):
         RetryPolicy(**options).to_json()

@@ -721,10 +721,12 @@ def test_every_key_has_a_ttl_or_is_on_the_list(store: Store, server: redis.Redis
     release(store, "f", "T")
     sweep(store, keep=5)
     living = {f"{prefix}job:{id}" for id in (*"bcdefgh", "later")}
-    listed = {prefix + n for n in ("ready", "scheduled", "leases", "dead", "finished", "succeeded", "workers", "meta", "bell")}
+    listed = {
+        prefix + n for n in ("ready", "scheduled", "leases", "dead", "finished", "succeeded", "workers", "meta", "bell")
+    }
     lasting = {key for key in server.scan_iter() if server.ttl(key) == -1}
     assert lasting == living | listed
-    assert {key for key in server.scan_iter()} - lasting == {f"{prefix}job:a", f"{prefix}topic:t"}
+    assert set(server.scan_iter()) - lasting == {f"{prefix}job:a", f"{prefix}topic:t"}
 
 
 def test_after_the_last_job_only_bookkeeping_is_left(store: Store, server: redis.Redis) -> None:

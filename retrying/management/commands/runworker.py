@@ -17,7 +17,8 @@ from django.core.management import CommandError, CommandParser
 from retrying.conf import get_settings
 from retrying.exceptions import RetryingError
 from retrying.group import parse
-from retrying.layers import RetryingChannelLayer, get_layer
+from retrying.joblayer import JobLayer
+from retrying.layers import get_layer
 from retrying.logs import install
 from retrying.processes import AGAIN, SUPERVISED, Supervisor, watch_code
 from retrying.worker import STOPPED, Worker
@@ -73,7 +74,7 @@ class Command(ChannelsCommand):
             raise CommandError(str(error)) from error
 
     @staticmethod
-    async def _work(layer: RetryingChannelLayer, channels: dict[str, int | None], options: dict[str, Any]) -> None:
+    async def _work(layer: JobLayer, channels: dict[str, int | None], options: dict[str, Any]) -> None:
         worker = Worker(
             get_default_application(),
             channels,

@@ -9,7 +9,8 @@
 --   FINISHED     zset    ids of cancelled and expired jobs by the time they ended (ms)
 --   SUCCEEDED    zset    ids of succeeded jobs that KEEP_SUCCEEDED keeps, by the time they ended (ms)
 --   WORKERS      zset    worker ids by the time they were last heard of (ms)
---   META         hash    seq (orders arrivals), paused, swept (ms of the last sweep), grace (ms until which none is reaped)
+--   META         hash    seq (orders arrivals), paused, swept (ms of the last sweep), grace (ms until which none is reaped),
+--                        redriven (the last redrive of many, to be repeatable)
 --   BELL         list    at most one element: a hint for a blocking pop that READY holds something
 --   NEWER        zset    ids of jobs of a newer format, left for a newer worker, by their order in READY
 --   TOPIC..name  stream  log of a topic, ids <epoch>-<offset>, capped, with a TTL; its key is also the pub/sub channel

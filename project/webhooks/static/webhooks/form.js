@@ -18,7 +18,7 @@ export class Form {
   constructor(deliveries, socket, taken) {
     this.#socket = socket;
     this.#taken = taken;
-    setText(byId("send_at-hint"), `Empty: at once. Your time zone: ${zone}.`);
+    setText(byId("send_at-hint"), `Optional; empty: at once. Your time zone: ${zone}.`);
     const send = oneAtATime([byId("deliver")], () => this.#send());
     this.#form.addEventListener("submit", (event) => {
       event.preventDefault();
@@ -34,7 +34,7 @@ export class Form {
     byId("offer-use").addEventListener("click", () => {
       this.#use(this.#offered);
       byId("offer").hidden = true;
-      byId("deliver").focus();
+      this.#form.url.focus(); // what changed; Enter sends it
     });
     deliveries.addEventListener("change", ({ detail: id }) => this.#offer(deliveries.get(id)));
   }
@@ -107,6 +107,8 @@ export class Form {
     if (delivery.id !== this.#watched || delivery.state !== "delivered") return;
     this.#watched = null;
     byId("offer").hidden = !this.#offered || delivery.url === this.#offered.url;
+    const pane = byId("offer").closest(".pane");
+    pane.scrollTop = pane.scrollHeight; // on a low screen the form scrolls in its own place
   }
 }
 
