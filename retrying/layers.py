@@ -230,7 +230,7 @@ class RetryingPubSubChannelLayer(JobLayer, RedisPubSubChannelLayer, BaseChannelL
     async def new_channel(self, prefix: str = "specific.") -> str:
         """A specific channel of this process and event loop. Raises redis' ConnectionError: it subscribes."""
         layer = self._get_layer()
-        channel = f"{self.prefix}{prefix}!{uuid.uuid4().hex}"
+        channel = f"{prefix}!{uuid.uuid4().hex}"  # valid whatever the layer's prefix is, and unique without it
         await layer._subscribe_to_channel(channel)
         return channel
 

@@ -51,8 +51,13 @@ T = TypeVar("T")
 #: Tries of one request, and seconds between them (each with jitter): short, because callers wait.
 TRIES = 3
 PAUSE = 0.1
-#: Replies that tell of the server's condition, not of the request: it may be repeated.
-PASSING = ("LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY ", "MISCONF", "NOREPLICAS")
+#: Tries while a cluster moves the channel's slot to another node: it answers, and will be done in a moment.
+MOVING_TRIES = 60
+MOVING = (errors.TryAgainError, errors.AskError)  # MovedError is an AskError
+#: Errors that tell of the server's condition, not of the request: it may be repeated. redis-py has classes for some,
+#: ClusterError for CLUSTERDOWN and MASTERDOWN; of the rest the text begins with the code.
+PASSING_ERRORS = (errors.ConnectionError, errors.TimeoutError, errors.ReadOnlyError, errors.ClusterError)
+PASSING = ("BUSY ", "MISCONF", "NOREPLICAS", "UNBLOCKED")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +75,39 @@ class Limits:
 
 def ms(seconds: float) -> int:
     return round(seconds * 1000)
+
+
+class _Tries:
+    """Of one request: how often it failed, and whether it is worth another one."""
+
+    def __init__(self) -> None:
+        self._moved = self._failed = 0
+
+    @property
+    def began(self) -> bool:
+        return bool(self._moved or self._failed)
+
+    def end_with(self, error: RedisError) -> bool:
+        """Count ``error``; True when it is the last word."""
+        if isinstance(error, MOVING) or type(error) is errors.ClusterError:  # the latter: sent to and fro between nodes
+            self._moved += 1
+            return self._moved >= MOVING_TRIES
+        self._failed += 1
+        return self._failed >= TRIES or not _passes(error)
+
+
+def _passes(error: RedisError) -> bool:
+    if isinstance(error, (*PASSING_ERRORS, *MOVING)):
+        return True
+    return isinstance(error, errors.ResponseError) and str(error).startswith(PASSING)
+
+
+def _translate(error: RedisError) -> Exception:
+    if isinstance(error, errors.OutOfMemoryError) or str(error).startswith("OOM"):
+        return StoreFull()
+    if _passes(error):
+        return StoreUnavailable(f"the job store did not answer: {error}")
+    return error
 
 
 class Store:
@@ -95,56 +133,42 @@ class Store:
 
     def run(self, call: Call[T]) -> T:
         """Send ``call`` on the process' sync connections; blocks."""
-        client = self.connections.sync()
-        for attempt in range(TRIES):
+        tries = _Tries()
+        while True:
             try:
+                client = self.connections.sync()
                 try:
-                    return call.parse(client.evalsha(*self._request(call, attempt)))
+                    return call.parse(client.evalsha(*self._request(call, tries)))
                 except errors.NoScriptError:
-                    return call.parse(client.eval(*self._request(call, attempt, whole=True)))
+                    return call.parse(client.eval(*self._request(call, tries, whole=True)))
             except RedisError as error:
-                if not self._passes(error) or attempt == TRIES - 1:
-                    raise self._translate(error) from error
+                if tries.end_with(error):
+                    raise _translate(error) from error
                 if isinstance(error, errors.ReadOnlyError):
-                    client.connection_pool.disconnect()
+                    self.connections.reconnect()
                 time.sleep(PAUSE * random.uniform(1, 2))
-        raise AssertionError("unreachable")
 
     async def arun(self, call: Call[T]) -> T:
         """Send ``call`` on the running event loop's connections."""
         client = self.connections.async_()
-        for attempt in range(TRIES):
+        tries = _Tries()
+        while True:
             try:
                 try:
-                    return call.parse(await client.evalsha(*self._request(call, attempt)))
+                    return call.parse(await client.evalsha(*self._request(call, tries)))
                 except errors.NoScriptError:
-                    return call.parse(await client.eval(*self._request(call, attempt, whole=True)))
+                    return call.parse(await client.eval(*self._request(call, tries, whole=True)))
             except RedisError as error:
-                if not self._passes(error) or attempt == TRIES - 1:
-                    raise self._translate(error) from error
+                if tries.end_with(error):
+                    raise _translate(error) from error
                 if isinstance(error, errors.ReadOnlyError):
-                    await client.connection_pool.disconnect()
+                    await self.connections.areconnect()
                 await asyncio.sleep(PAUSE * random.uniform(1, 2))
-        raise AssertionError("unreachable")
 
     @staticmethod
-    def _request(call: Call[Any], attempt: int, *, whole: bool = False) -> tuple[Any, ...]:
-        args = call.args if attempt == 0 or call.repeat_args is None else call.repeat_args
+    def _request(call: Call[Any], tries: _Tries, *, whole: bool = False) -> tuple[Any, ...]:
+        args = call.repeat_args if tries.began and call.repeat_args is not None else call.args
         return (call.script.text if whole else call.script.sha, len(call.keys), *call.keys, *args)
-
-    @staticmethod
-    def _passes(error: RedisError) -> bool:
-        if isinstance(error, (errors.ConnectionError, errors.TimeoutError, errors.ReadOnlyError)):
-            return True
-        return isinstance(error, errors.ResponseError) and str(error).startswith(PASSING)
-
-    @classmethod
-    def _translate(cls, error: RedisError) -> Exception:
-        if isinstance(error, errors.OutOfMemoryError) or str(error).startswith("OOM"):
-            return StoreFull()
-        if cls._passes(error):
-            return StoreUnavailable(f"the job store did not answer: {error}")
-        return error
 
     # Producers
 

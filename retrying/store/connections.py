@@ -1,9 +1,14 @@
-"""Clients of the store's server: one pool per process for sync callers, one client per event loop for async ones."""
+"""Clients of the store's server: one per process for sync callers, one per event loop for async ones.
+
+A cluster's are in ``cluster.py``; what a description may hold is told in ``server.py``.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
+import os
 import threading
 import weakref
 from collections.abc import AsyncGenerator, Mapping
@@ -15,64 +20,106 @@ import redis.asyncio.sentinel
 import redis.sentinel
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
 from redis.retry import Retry
 
-#: Seconds to wait for a reply; above the longest blocking pop.
+from ..reconnect import end
+from .cluster import AsyncCluster, Cluster
+from .server import Kind, Server
+
+logger = logging.getLogger("retrying.store")
+
+#: Seconds to wait for a reply; above the longest blocking pop. Shorter where another server can take over.
 SOCKET_TIMEOUT = 10.0
+REPLICATED_SOCKET_TIMEOUT = 5.0
 CONNECT_TIMEOUT = 5.0
-#: Connections of one pool; a caller waits for a free one rather than fail.
+REPLICATED_CONNECT_TIMEOUT = 2.0
+#: Seconds to wait for a Sentinel, before the next one is asked.
+SENTINEL_TIMEOUT = 1.0
+#: Seconds between two questions to Sentinel: which one is the primary?
+WATCH_SECONDS = 0.5
+#: Connections of one client; a caller waits for a free one (seconds) rather than fail.
 MAX_CONNECTIONS = 50
 POOL_WAIT = 20.0
-NOT_FOR_CONNECTIONS = ("address", "master_name", "sentinels", "sentinel_kwargs")
+
+#: Both flavours of redis-py's client of one server.
+Client = redis.Redis | Cluster
+AsyncClient = redis.asyncio.Redis | AsyncCluster
 
 
-def _options(host: Mapping[str, Any]) -> dict[str, Any]:
-    # Requests are repeated by the store itself, which knows that they are safe to repeat: never by the client.
-    return {
-        "socket_timeout": SOCKET_TIMEOUT,
-        "socket_connect_timeout": CONNECT_TIMEOUT,
-        "socket_keepalive": True,
-        "max_connections": MAX_CONNECTIONS,
-        **{name: value for name, value in host.items() if name not in NOT_FOR_CONNECTIONS},
-    }
+class _SentinelPool(redis.sentinel.SentinelConnectionPool, redis.BlockingConnectionPool):
+    """Connections to the primary of the moment; waits for a free one."""
 
 
-async def _close_with_loop(client: redis.asyncio.Redis) -> AsyncGenerator[None]:
+class _AsyncSentinelPool(redis.asyncio.sentinel.SentinelConnectionPool, redis.asyncio.BlockingConnectionPool):
+    """Connections to the primary of the moment; waits for a free one."""
+
+
+async def _leave_old_primaries(pool: Any) -> None:
+    """Drop every connection when Sentinel names another primary: an old one that is only stopped, or cut off, would
+    keep each request waiting for its timeout."""
+    known: tuple[str, int] | None = None
+    while True:
+        try:
+            primary = await pool.get_master_address()
+        except (RedisError, OSError) as error:
+            logger.debug("no Sentinel names a primary of %s: %s", pool.service_name, error)
+        else:
+            if known not in (None, primary):
+                logger.warning("the primary of %s is %s now, it was %s", pool.service_name, primary, known)
+                await pool.disconnect()
+            known = primary
+        await asyncio.sleep(WATCH_SECONDS)
+
+
+async def _close_with_loop(client: AsyncClient) -> AsyncGenerator[None]:
     # asyncio.run (and so async_to_sync) finalizes the asynchronous generators of a loop before it closes it:
     # the documented hook by which nothing of ours is left open.
+    watch = None
+    sentinels: list[redis.asyncio.Redis] = []
+    if isinstance(client, redis.asyncio.Redis) and isinstance(client.connection_pool, _AsyncSentinelPool):
+        watch = asyncio.create_task(_leave_old_primaries(client.connection_pool))
+        sentinels = client.connection_pool.sentinel_manager.sentinels
     try:
         yield
     finally:
-        await client.aclose(close_connection_pool=True)
+        if watch is not None:
+            await end([watch])
+        for sentinel in sentinels:
+            await sentinel.aclose(close_connection_pool=True)
+        if isinstance(client, AsyncCluster):
+            await client.aclose()
+        else:
+            await client.aclose(close_connection_pool=True)
 
 
 class Connections:
-    """Clients for one server, described like an entry of channels_redis' ``hosts``:
-    ``{"address": url, ...}``, ``{"host":, "port":, ...}`` or ``{"master_name":, "sentinels": [...], ...}``.
-    """
+    """Clients for one store. ``host``: its description, see docs/stores.md. Raises ValueError, in words."""
 
     def __init__(self, host: Mapping[str, Any]) -> None:
         self.host = dict(host)
-        self._sync: redis.Redis | None = None
+        self.server = Server.of(self.host)
+        self._sync: Client | None = None
+        self._process = 0
         self._lock = threading.Lock()
-        self._async: weakref.WeakKeyDictionary[
-            asyncio.AbstractEventLoop, tuple[redis.asyncio.Redis, AsyncGenerator[None]]
-        ] = weakref.WeakKeyDictionary()
+        self._async: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[AsyncClient, AsyncGenerator[None]]] = (
+            weakref.WeakKeyDictionary()
+        )
 
-    def sync(self) -> redis.Redis:
-        """The process' client (thread-safe; its pool notices a fork)."""
-        if self._sync is None:
+    def sync(self) -> Any:
+        """The process' client: thread-safe, another one after a fork. A cluster's connects here: ConnectionError."""
+        if self._sync is None or self._process != os.getpid():
             with self._lock:
-                if self._sync is None:
-                    self._sync = self._make(redis, retry=Retry(NoBackoff(), 0))
+                if self._sync is None or self._process != os.getpid():
+                    self._sync, self._process = self._make_sync(), os.getpid()
         return self._sync
 
-    def async_(self) -> redis.asyncio.Redis:
+    def async_(self) -> Any:
         """The running event loop's client; closed with the loop."""
         loop = asyncio.get_running_loop()
         kept = self._async.get(loop)
         if kept is None:
-            client = self._make(redis.asyncio, retry=AsyncRetry(NoBackoff(), 0))
+            client = self._make_async()
             closing = _close_with_loop(client)
             with contextlib.suppress(StopIteration):
                 closing.__anext__().send(None)  # up to its yield, which awaits nothing: the loop knows it from here on
@@ -86,19 +133,74 @@ class Connections:
 
     def close(self) -> None:
         """Close the sync connections."""
-        if self._sync is not None:
-            self._sync.connection_pool.disconnect()  # close() leaves a pool that it was given open
-            self._sync = None
+        client, self._sync = self._sync, None
+        if isinstance(client, Cluster):
+            client.close()
+        elif client is not None:
+            pool = client.connection_pool
+            pool.disconnect()  # close() leaves a pool that it was given open
+            if isinstance(pool, _SentinelPool):
+                for sentinel in pool.sentinel_manager.sentinels:
+                    sentinel.connection_pool.disconnect()
 
-    def _make(self, flavour: Any, **options: Any) -> Any:
-        options |= _options(self.host)
-        if "master_name" in self.host:
-            sentinel = flavour.sentinel.Sentinel(
-                self.host["sentinels"], sentinel_kwargs=self.host.get("sentinel_kwargs"), **options
-            )
-            return sentinel.master_for(self.host["master_name"])
-        options["timeout"] = POOL_WAIT
-        pool = flavour.BlockingConnectionPool
-        if "address" in self.host:
-            return flavour.Redis(connection_pool=pool.from_url(self.host["address"], **options))
-        return flavour.Redis(connection_pool=pool(**options))
+    def reconnect(self) -> None:
+        """The server took a replica's part: every sync connection is made anew."""
+        if isinstance(self._sync, Cluster):
+            self.close()
+        elif self._sync is not None:
+            self._sync.connection_pool.disconnect()
+
+    async def areconnect(self) -> None:
+        """``reconnect`` for the running loop."""
+        client = self.async_()
+        if isinstance(client, AsyncCluster):
+            await client.aclose()  # it asks for the cluster's layout at its next request
+        else:
+            await client.connection_pool.disconnect()
+
+    def _options(self) -> dict[str, Any]:
+        replicated = self.server.kind is not Kind.ONE
+        return {
+            "socket_timeout": REPLICATED_SOCKET_TIMEOUT if replicated else SOCKET_TIMEOUT,
+            "socket_connect_timeout": REPLICATED_CONNECT_TIMEOUT if replicated else CONNECT_TIMEOUT,
+            "socket_keepalive": True,
+            "max_connections": MAX_CONNECTIONS,
+            "timeout": POOL_WAIT,
+            **self.server.options,
+        }
+
+    def _make_sync(self) -> Client:
+        # Requests are repeated by the store itself, which knows that they are safe to repeat: never by a client.
+        options = self._options() | {"retry": Retry(NoBackoff(), 0)}
+        if self.server.kind is Kind.CLUSTER:
+            return Cluster(self.server.nodes, **options)
+        if self.server.kind is Kind.SENTINEL:
+            return redis.Redis(connection_pool=self._sentinel_pool(redis.sentinel, _SentinelPool, options))
+        return redis.Redis(connection_pool=self._pool(redis, options))
+
+    def _make_async(self) -> AsyncClient:
+        options = self._options() | {"retry": AsyncRetry(NoBackoff(), 0)}
+        if self.server.kind is Kind.CLUSTER:
+            return AsyncCluster(self.server.nodes, **options)
+        if self.server.kind is Kind.SENTINEL:
+            pool = self._sentinel_pool(redis.asyncio.sentinel, _AsyncSentinelPool, options)
+            return redis.asyncio.Redis(connection_pool=pool)
+        return redis.asyncio.Redis(connection_pool=self._pool(redis.asyncio, options))
+
+    def _sentinel_pool(self, flavour: Any, pool: Any, options: dict[str, Any]) -> Any:
+        timeouts = {"socket_timeout": SENTINEL_TIMEOUT, "socket_connect_timeout": SENTINEL_TIMEOUT}
+        sentinels = flavour.Sentinel(
+            list(self.server.nodes), sentinel_kwargs={**timeouts, **self.server.sentinel_options}
+        )
+        return pool(self.server.master_name, sentinels, **options)
+
+    def _pool(self, flavour: Any, options: dict[str, Any]) -> Any:
+        if self.server.address:
+            return flavour.BlockingConnectionPool.from_url(self.server.address, **options)
+        secure = options.pop("ssl", False)
+        if "path" in options:
+            del options["socket_keepalive"]
+            options["connection_class"] = flavour.UnixDomainSocketConnection
+        elif secure:
+            options["connection_class"] = flavour.SSLConnection
+        return flavour.BlockingConnectionPool(**options)

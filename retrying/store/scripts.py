@@ -18,11 +18,13 @@ class Script:
 
 
 @cache
-def script(name: str) -> Script:
-    """The script ``lua/<name>.lua``. Raises ValueError when it lacks the shebang that holds a script to one slot."""
-    folder = resources.files(__package__) / "lua"
-    common = (folder / "common.lua").read_text()
-    shebang, _, body = (folder / f"{name}.lua").read_text().partition("\n")
+def script(name: str, package: str = __package__) -> Script:
+    """The script ``lua/<name>.lua`` of a package.
+
+    Raises ValueError when it lacks the shebang that holds a script to one slot.
+    """
+    common = (resources.files(__package__) / "lua" / "common.lua").read_text()
+    shebang, _, body = (resources.files(package) / "lua" / f"{name}.lua").read_text().partition("\n")
     if not shebang.startswith("#!lua"):
         raise ValueError(f"lua/{name}.lua must begin with a #!lua line, got {shebang!r}")
     text = f"{shebang}\n{common}\n{body}"
