@@ -16,6 +16,7 @@ from django.core.checks import CheckMessage, Critical, Error, Tags, register
 from redis.exceptions import RedisError
 
 from .conf import problems
+from .store.server import Server
 
 CORE = "retrying.layers.RetryingChannelLayer"
 BACKENDS = (CORE, "retrying.layers.RetryingPubSubChannelLayer")
@@ -100,6 +101,11 @@ def check_layers(**_: Any) -> list[CheckMessage]:
                         id="retrying.W002",
                     )
                 )
+        if "store" in config:
+            try:
+                Server.of(decode_hosts([config["store"]])[0])
+            except ValueError as error:
+                found.append(Error(f"{where}['store']: {error}", hint="See docs/stores.md.", id="retrying.E006"))
         expiry = config.get("expiry")
         if expiry is not None and expiry < 3600:
             found.append(

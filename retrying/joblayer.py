@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from asgiref.sync import AsyncToSync
 from channels.exceptions import ChannelFull
 from channels_redis.serializers import registry
 from channels_redis.utils import decode_hosts
+from redis.exceptions import RedisError
 
 from .conf import get_settings
 from .exceptions import InvalidJob
@@ -114,7 +116,8 @@ class JobLayer:
                 await self.store.arun(self.store.claim(channel, worker, new_id(), wanted=0, succeeded=[lease]))
                 return message
             wait = 1.0 if claim.next_due is None else min(1.0, claim.next_due / 1000)
-            await client.blpop([self.store.keys(channel).bell], timeout=max(wait, 0.01))
+            with contextlib.suppress(RedisError):  # only the bell: the next claim tells whether the server is there
+                await client.blpop([self.store.keys(channel).bell], timeout=max(wait, 0.01))
 
     async def adopt(self, channel: str) -> int:
         """Move messages that processes of the plain layer left for ``channel`` into the store. Returns how many."""

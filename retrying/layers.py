@@ -9,7 +9,7 @@ import sys
 import uuid
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
-from typing import Any, cast
+from typing import Any
 
 from channels.exceptions import InvalidChannelLayerError
 from channels.layers import BaseChannelLayer, get_channel_layer
@@ -275,7 +275,7 @@ class RetryingPubSubChannelLayer(JobLayer, RedisPubSubChannelLayer, BaseChannelL
         await self.store.connections.aclose()
 
 
-def get_layer(alias: str = "default") -> RetryingChannelLayer:
+def get_layer(alias: str = "default") -> JobLayer:
     """The layer of that alias. Raises InvalidChannelLayerError when it isn't one of this module."""
     layer = get_channel_layer(alias)
     if not isinstance(layer, JobLayer):
@@ -283,4 +283,4 @@ def get_layer(alias: str = "default") -> RetryingChannelLayer:
             f"CHANNEL_LAYERS[{alias!r}] must have BACKEND 'retrying.layers.RetryingChannelLayer' or "
             f"'retrying.layers.RetryingPubSubChannelLayer', got {type(layer).__name__ if layer else 'nothing'}"
         )
-    return cast(RetryingChannelLayer, layer)
+    return layer

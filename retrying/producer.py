@@ -7,7 +7,8 @@ from typing import Any, Unpack
 from .conf import get_settings
 from .exceptions import InvalidJob
 from .job import Job, from_ms
-from .layers import RetryingChannelLayer, get_layer
+from .joblayer import JobLayer
+from .layers import get_layer
 from .message import JobOptions, check_channel, check_json, new_job
 from .store.calls import Call, Enqueued, NewJob
 
@@ -36,7 +37,7 @@ async def aenqueue(
 
 
 def _prepare(
-    layer: RetryingChannelLayer, channel: str, message: dict[str, Any], options: JobOptions
+    layer: JobLayer, channel: str, message: dict[str, Any], options: JobOptions
 ) -> tuple[NewJob, Call[list[Enqueued]]]:
     check_channel(channel)
     if not isinstance(message, dict):

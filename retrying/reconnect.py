@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 #: Seconds: the first wait at most, and the longest.
-FIRST, LAST = 0.1, 5.0
+FIRST, LAST = 0.1, 2.0
 
 
 def delay(failures: int) -> float:

@@ -29,5 +29,6 @@ async def aread(
 
 
 def client(*, using: str = "default") -> redis.asyncio.Redis:
-    """The running loop's client of the store, for ``.pubsub()``."""
-    return get_layer(using).store.connections.async_()
+    """The running loop's client of the store, for ``.pubsub()`` (in a cluster one with just that)."""
+    found: redis.asyncio.Redis = get_layer(using).store.connections.async_()
+    return found

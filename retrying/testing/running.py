@@ -11,10 +11,8 @@ from channels.routing import get_default_application
 
 from ..attempt import Attempt, End, Ending
 from ..exceptions import InvalidJob
-from ..group import Consumption
 from ..job import State
 from ..joblayer import JobLayer
-from ..lane import Lane
 from ..layers import get_layer
 from ..message import check_channel
 from ..store.calls import Call, Settled
@@ -133,24 +131,12 @@ async def _look(channel: str, layer: JobLayer) -> _Look:
 class _Worker(Worker):
     """Notes what ran."""
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
+    def __init__(self, application: Any, channels: dict[str, None], layer: JobLayer) -> None:
+        super().__init__(application, channels, layer, on_end=self._note)
         self.ran: list[Ran] = []
 
-    def _lanes(self, consumption: Consumption, concurrency: int | None) -> list[Lane]:
-        lanes = super()._lanes(consumption, concurrency)
-        for lane in lanes:
-            self._observe(lane)
-        return lanes
-
-    def _observe(self, lane: Lane) -> None:
-        told = lane._told
-
-        def note(attempt: Attempt, ending: Ending, answer: Settled | tuple[Settled, int | None]) -> None:
-            told(attempt, ending, answer)
-            self.ran.append(self._ran(attempt, ending, answer))
-
-        lane._told = note  # type: ignore[method-assign]
+    def _note(self, attempt: Attempt, ending: Ending, answer: Settled | tuple[Settled, int | None]) -> None:
+        self.ran.append(self._ran(attempt, ending, answer))
 
     def _ran(self, attempt: Attempt, ending: Ending, answer: Settled | tuple[Settled, int | None]) -> Ran:
         settled, due = answer if isinstance(answer, tuple) else (answer, 0)
