@@ -91,7 +91,10 @@ class Inbox:
 
     async def _read(self, real_channel: str) -> None:
         failures = 0
-        while True:
+        task = asyncio.current_task()
+        # A cancellation that the client swallowed (it may come out of redis-py as a lost connection) still counts:
+        # asyncio.run would wait for this task for ever.
+        while task is None or not task.cancelling():
             try:
                 channels, message = await self._layer.receive_single(real_channel)
             except (RedisError, OSError) as error:
@@ -101,7 +104,7 @@ class Inbox:
                 failures += 1
                 continue
             except Exception:
-                logger.exception("channel layer: reading %s failed; a message that can't be decoded is dropped", real_channel)
+                logger.exception("channel layer: reading %s failed; what can't be decoded is dropped", real_channel)
                 await asyncio.sleep(delay(failures))  # whatever it is, not in a busy loop
                 failures += 1
                 continue
