@@ -91,7 +91,10 @@ class Inbox:
 
     async def _read(self, real_channel: str) -> None:
         failures = 0
-        while True:
+        task = asyncio.current_task()
+        # A cancellation that the client swallowed (it may come out of redis-py as a lost connection) still counts:
+        # asyncio.run would wait for this task for ever.
+        while task is None or not task.cancelling():
             try:
                 channels, message = await self._layer.receive_single(real_channel)
             except (RedisError, OSError) as error:

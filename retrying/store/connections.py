@@ -12,7 +12,7 @@ import os
 import threading
 import weakref
 from collections.abc import AsyncGenerator, Mapping
-from typing import Any
+from typing import Any, cast
 
 import redis
 import redis.asyncio
@@ -106,15 +106,15 @@ class Connections:
             weakref.WeakKeyDictionary()
         )
 
-    def sync(self) -> Any:
+    def sync(self) -> redis.Redis:
         """The process' client: thread-safe, another one after a fork. A cluster's connects here: ConnectionError."""
         if self._sync is None or self._process != os.getpid():
             with self._lock:
                 if self._sync is None or self._process != os.getpid():
                     self._sync, self._process = self._make_sync(), os.getpid()
-        return self._sync
+        return cast(redis.Redis, self._sync)  # a cluster's has the same commands
 
-    def async_(self) -> Any:
+    def async_(self) -> redis.asyncio.Redis:
         """The running event loop's client; closed with the loop."""
         loop = asyncio.get_running_loop()
         kept = self._async.get(loop)
@@ -124,7 +124,7 @@ class Connections:
             with contextlib.suppress(StopIteration):
                 closing.__anext__().send(None)  # up to its yield, which awaits nothing: the loop knows it from here on
             kept = self._async[loop] = (client, closing)
-        return kept[0]
+        return cast(redis.asyncio.Redis, kept[0])
 
     async def aclose(self) -> None:
         """Close the running loop's connections."""
@@ -152,7 +152,7 @@ class Connections:
 
     async def areconnect(self) -> None:
         """``reconnect`` for the running loop."""
-        client = self.async_()
+        client: Any = self.async_()
         if isinstance(client, AsyncCluster):
             await client.aclose()  # it asks for the cluster's layout at its next request
         else:
