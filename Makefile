@@ -11,12 +11,13 @@ LOOPBACK = 127.0.0.1,localhost,::1
 export NO_PROXY := $(or $(NO_PROXY),$(no_proxy),localhost),$(LOOPBACK)
 export no_proxy := $(NO_PROXY)
 
-.PHONY: help run demo test lint clean environment
+.PHONY: help run demo test faults lint clean environment
 
 help:
 	@echo "make run    the whole site on this machine: page, worker, Valkey, database (PORT= HOST= REDIS_URL= DATABASE_URL= VAR_DIR=)"
 	@echo "make demo   the same without a browser, in a minute: deliveries fail, are retried, a worker is killed, nothing is lost"
 	@echo "make test   all tests (ARGS=\"-k name\" for some of them)"
+	@echo "make faults the tests of tests/faults that take minutes, which make test leaves out"
 	@echo "make lint   style and types"
 	@echo "make clean  remove what these commands made, but not the site's data in var/"
 
@@ -29,6 +30,9 @@ demo: environment
 
 test: environment
 	@exec sh project/development/test.sh $(IN_VENV) $(ARGS)
+
+faults: environment
+	@exec $(IN_VENV) -m pytest tests/faults -m long $(ARGS)
 
 lint: environment
 	$(IN_VENV) -m ruff check .
