@@ -91,12 +91,9 @@ class Inbox:
 
     async def _read(self, real_channel: str) -> None:
         failures = 0
-        task = asyncio.current_task()
-        # A cancellation that the client swallowed (it may come out of redis-py as a lost connection) still counts:
-        # asyncio.run would wait for this task for ever.
-        while task is None or not task.cancelling():
+        while True:
             try:
-                channels, message = await self._layer.receive_single(real_channel)
+                channels, message = await self._receive(real_channel)
             except (RedisError, OSError) as error:
                 if failures == 0:
                     logger.warning("channel layer: the server does not answer (%s); trying again", error)
@@ -116,3 +113,16 @@ class Inbox:
             oldest = time.monotonic() - self._layer.expiry
             for channel in [name for name, (_, at) in self._kept.items() if at < oldest]:
                 del self._kept[channel]
+
+    async def _receive(self, real_channel: str) -> Any:
+        """``receive_single``, cancelled until it has ended: before Python 3.12 a cancellation that arrives together
+        with a reply gets lost in it, it would read on, and asyncio.run would wait for it for ever."""
+        receiving = asyncio.ensure_future(self._layer.receive_single(real_channel))
+        try:
+            await asyncio.wait([receiving])
+        except asyncio.CancelledError:
+            await end([receiving])
+            if not receiving.cancelled():
+                receiving.exception()  # seen
+            raise
+        return receiving.result()
