@@ -89,11 +89,25 @@ class Inbox:
                 return
         self._keep(channel, message)
 
+    async def _receive_one(self, real_channel: str) -> tuple[str | list[str], dict[str, Any]]:
+        # In a task of its own: asyncio.run cancels once, and the client may lose that (Python 3.11's wait_for) or take
+        # it for a closed connection. A reader that went on would hold up the end of its loop for ever.
+        receiving = asyncio.create_task(self._layer.receive_single(real_channel))
+        try:
+            await asyncio.wait([receiving])
+        except asyncio.CancelledError:
+            await end([receiving])
+            if not receiving.cancelled():
+                receiving.exception()  # seen
+            raise
+        received: tuple[str | list[str], dict[str, Any]] = receiving.result()
+        return received
+
     async def _read(self, real_channel: str) -> None:
         failures = 0
         while True:
             try:
-                channels, message = await self._receive(real_channel)
+                channels, message = await self._receive_one(real_channel)
             except (RedisError, OSError) as error:
                 if failures == 0:
                     logger.warning("channel layer: the server does not answer (%s); trying again", error)
@@ -113,16 +127,3 @@ class Inbox:
             oldest = time.monotonic() - self._layer.expiry
             for channel in [name for name, (_, at) in self._kept.items() if at < oldest]:
                 del self._kept[channel]
-
-    async def _receive(self, real_channel: str) -> Any:
-        """``receive_single``, cancelled until it has ended: before Python 3.12 a cancellation that arrives together
-        with a reply gets lost in it, it would read on, and asyncio.run would wait for it for ever."""
-        receiving = asyncio.ensure_future(self._layer.receive_single(real_channel))
-        try:
-            await asyncio.wait([receiving])
-        except asyncio.CancelledError:
-            await end([receiving])
-            if not receiving.cancelled():
-                receiving.exception()  # seen
-            raise
-        return receiving.result()

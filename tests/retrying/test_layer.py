@@ -361,7 +361,7 @@ def test_one_layer_in_several_event_loops(redis_url: str, server: redis.Redis) -
     threads = [threading.Thread(target=run) for _ in range(4)]
     for thread in threads:
         thread.start()
-    for _ in range(3):  # one after the other: channels_redis reads specific channels in one loop at a time
+    for _ in range(10):  # one after the other: channels_redis reads specific channels in one loop at a time
         asyncio.run(talk())
     for thread in threads:
         thread.join()
