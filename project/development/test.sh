@@ -1,14 +1,24 @@
 #!/bin/sh
 # test.sh PYTHON [PYTEST ARGUMENT...]: all tests. Without a browser: all others, and then it fails.
+# Most of their time they wait for other processes, so several run at once; those that assert a duration run alone.
 set -eu
 
 python=$1
 shift
 "$python" -c 'import sys, django; print("Python %d.%d.%d," % sys.version_info[:3], "Django", django.__version__)'
 
-if sh "${0%/*}/browser.sh"; then
-    exec "$python" -m pytest "$@"
+without=''
+if ! sh "${0%/*}/browser.sh"; then
+    without=--ignore=tests/browser
 fi
-"$python" -m pytest --ignore=tests/browser "$@"
+if [ $# -gt 0 ]; then # some of them: as they are asked for
+    "$python" -m pytest $without "$@"
+else
+    "$python" -m pytest $without -n 3 -m "not long and not alone"
+    "$python" -m pytest $without -m alone
+fi
+if [ -z "$without" ]; then
+    exit 0
+fi
 echo "All other tests passed, but the browser tests did not run; type: sudo apt-get install chromium" >&2
 exit 1

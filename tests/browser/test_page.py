@@ -99,6 +99,7 @@ def test_a_double_click_makes_one_delivery(page: DeliveriesPage, site: Site) -> 
     assert site.deliveries() == before + 2
 
 
+@pytest.mark.alone
 def test_from_the_click_to_the_http_call(page: DeliveriesPage) -> None:
     page.page.evaluate(
         """document.getElementById("deliver").addEventListener("click", () =>

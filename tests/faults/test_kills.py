@@ -127,6 +127,7 @@ def _finished(effects: Effects, count: int) -> bool:
     return sum(line.endswith("done") for line in effects.lines()) >= count and len(set(effects.numbers())) == count
 
 
+@pytest.mark.alone
 def test_rescue_within_lease_and_sweep(redis_url: str, effects: Effects, tmp_path: Path) -> None:
     """p100 of the rescue of a killed worker's jobs: under lease + sweep + 1 s."""
     _rescue(redis_url, effects, tmp_path, lease=1.0, sweep=0.3)

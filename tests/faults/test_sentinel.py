@@ -64,6 +64,7 @@ class Producer(threading.Thread):
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("fault", ["SIGKILL", "SIGSTOP"])
+@pytest.mark.alone
 def test_19_failover_under_load(
     servers: SentinelSet, redis_url: str, effects: Effects, tmp_path: Path, fault: str
 ) -> None:

@@ -67,6 +67,7 @@ def log_of(topic: str = "t") -> list[str]:
 # Workers that vanish
 
 
+@pytest.mark.alone
 def test_killed_in_a_handler_is_rescued_in_time(site: Site) -> None:
     site.send("work.wait", "a")
     with site.worker("first") as first, site.worker("second", "--concurrency", "2") as second:

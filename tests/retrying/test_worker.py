@@ -90,6 +90,7 @@ async def test_jobs_run_once_and_are_gone(flavour: str, redis_url: str) -> None:
 
 
 @FLAVOURS
+@pytest.mark.alone
 async def test_concurrency_is_the_number_of_handlers_at_once(flavour: str) -> None:
     width, ends, starts = 20, [], []  # type: ignore[var-annotated]
     together = threading.Barrier(width)
@@ -900,6 +901,7 @@ async def test_lost_lease_is_told_to_the_handler_and_its_reports_are_refused(cap
     assert jobs.get(CHANNEL, "a").state is State.RUNNING  # type: ignore[union-attr]
 
 
+@pytest.mark.alone
 async def test_lost_bell_costs_a_poll_at_most(redis_url: str) -> None:
     ran: list[float] = []
     bell = get_layer().store.keys(CHANNEL).bell
@@ -922,6 +924,7 @@ async def test_lost_bell_costs_a_poll_at_most(redis_url: str) -> None:
     assert ran[0] - sent < QUICK["POLL_SECONDS"] + 0.5
 
 
+@pytest.mark.alone
 async def test_scheduled_job_starts_when_due_without_any_bell(settings: Any) -> None:
     settings.RETRYING = {**QUICK, "POLL_SECONDS": 5, "SWEEP_SECONDS": 30}
     ran: list[datetime] = []

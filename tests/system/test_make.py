@@ -185,8 +185,9 @@ def test_root_on_debian_gets_the_browser(machine: Machine, installs: bool, statu
         (machine.directory / "no-chromium").touch()
     ended = machine.run("test.sh", str(python))
     assert ended.returncode == status
-    tests = "pytest " if installs else "pytest --ignore=tests/browser"
-    assert machine.done() == ["apt-get -qq update", "apt-get -qq install -y chromium", tests]
+    pytest_ = "pytest" if installs else "pytest --ignore=tests/browser"
+    tests = [f"{pytest_} -n 3 -m not long and not alone", f"{pytest_} -m alone"]
+    assert machine.done() == ["apt-get -qq update", "apt-get -qq install -y chromium", *tests]
 
 
 @pytest.fixture
@@ -284,6 +285,7 @@ def test_make_run_in_a_fresh_clone_in_a_terminal(clone: Path) -> None:
         second.end()
 
 
+@pytest.mark.alone
 def test_the_demonstration_holds(tmp_path: Path, made: Path) -> None:
     ended = subprocess.run(
         [MAKE, "--no-print-directory", "demo", f"VENV={made}"],

@@ -90,6 +90,7 @@ def site(let_through: Receiver, tmp_path: Path, user: User) -> Iterator[tuple[in
         daphne.terminate()
 
 
+@pytest.mark.alone
 async def test_from_the_click_to_the_call_in_50_ms(site: tuple[int, dict[str, str]], let_through: Receiver) -> None:
     """Over a real daphne, a real socket and a real worker; the receiver is in this process, by the same clock."""
     port, environment = site
