@@ -15,7 +15,6 @@ from project.development.valkey import Valkey
 from retrying import checks
 from retrying.conf import get_settings
 
-
 #: Of our checks; others, of Django 6.1, ask the database.
 TAGS = ["compatibility", "security"]
 
