@@ -522,7 +522,7 @@ async def test_handler_that_swallows_its_cancellation_has_failed_nevertheless() 
             except asyncio.CancelledError:
                 return  # as if all were well
 
-    await aenqueue(CHANNEL, MESSAGE, job_id="a", topic="t", policy=RetryPolicy(backoff=0, timeout=0.2))
+    await aenqueue(CHANNEL, MESSAGE, job_id="a", topic="t", policy=RetryPolicy(backoff=0.1, timeout=0.2))
     await aenqueue(CHANNEL, MESSAGE, job_id="b")
     async with running(async_consumer(work)):
         await reached("a", State.SUCCEEDED)

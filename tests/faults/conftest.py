@@ -1,0 +1,47 @@
+"""Servers to hurt, and the table of docs/guarantees.md, written by the run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from project.development.valkey import Valkey
+from tests.faults.proxy import Proxy
+from tests.faults.report import Results, write_table
+from tests.faults.rig import Rig
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    """A server of the test's own, with an append-only file, and what works on it."""
+    with Valkey(tmp_path / "valkey", appendonly=True) as server, Rig(tmp_path, server) as found:
+        yield found
+
+
+@pytest.fixture
+def proxy(rig: Rig) -> Iterator[Proxy]:
+    """Between the rig's server and whoever dials ``proxy.url``."""
+    with Proxy(rig.server.port) as found:
+        yield found
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if os.environ.get("WRITE_GUARANTEES"):  # no option: this file is read too late for one when all tests are run
+        config.pluginmanager.register(_Reporter())
+
+
+class _Reporter:
+    """Collects how the tests of the catalogue ended."""
+
+    def __init__(self) -> None:
+        self.results = Results()
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.when == "call" or report.failed:
+            self.results.add(report.nodeid, report.outcome, report.duration)
+
+    def pytest_sessionfinish(self) -> None:
+        write_table(self.results)
