@@ -17,6 +17,8 @@ from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from .transport import hardened
+
 #: Seconds to wait for a reply; above the longest blocking pop.
 SOCKET_TIMEOUT = 10.0
 CONNECT_TIMEOUT = 5.0
@@ -73,6 +75,7 @@ class Connections:
         kept = self._async.get(loop)
         if kept is None:
             client = self._make(redis.asyncio, retry=AsyncRetry(NoBackoff(), 0))
+            hardened(client.connection_pool)
             closing = _close_with_loop(client)
             with contextlib.suppress(StopIteration):
                 closing.__anext__().send(None)  # up to its yield, which awaits nothing: the loop knows it from here on
