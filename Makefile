@@ -18,6 +18,8 @@ help:
 	@echo "make demo   the same without a browser, in a minute: deliveries fail, are retried, a worker is killed, nothing is lost"
 	@echo "make test   all tests (ARGS=\"-k name\" for some of them)"
 	@echo "make faults the tests of tests/faults that take minutes, which make test leaves out"
+	@echo "make faults what is broken on purpose, item by item: takes most of an hour and writes the table of docs/guarantees.md (ARGS=)"
+	@echo "make soak   a random mix of that, and what it did to memory and connections (SOAK_MINUTES=30)"
 	@echo "make lint   style and types"
 	@echo "make clean  remove what these commands made, but not the site's data in var/"
 
@@ -33,6 +35,12 @@ test: environment
 
 faults: environment
 	@exec $(IN_VENV) -m pytest tests/faults -m long $(ARGS)
+
+faults: environment
+	@WRITE_GUARANTEES=1 $(IN_VENV) -m tests.faults $(ARGS)
+
+soak: environment
+	@exec $(IN_VENV) -m tests.faults.soak
 
 lint: environment
 	$(IN_VENV) -m ruff check .

@@ -21,6 +21,7 @@ from redis import asyncio as aioredis
 from .inbox import Inbox
 from .joblayer import JobLayer
 from .message import new_job
+from .store.transport import hardened
 
 logger = logging.getLogger("retrying.layers")
 
@@ -80,11 +81,11 @@ class RetryingChannelLayer(JobLayer, RedisChannelLayer):
     def create_pool(self, index: int) -> Any:
         host = {"socket_timeout": SOCKET_TIMEOUT, **self.hosts[index]}
         if "master_name" in host:
-            return create_pool(host)
+            return hardened(create_pool(host))
         host = {"max_connections": MAX_CONNECTIONS, "timeout": POOL_WAIT, **host}
         if "address" in host:
-            return aioredis.BlockingConnectionPool.from_url(host.pop("address"), **host)
-        return aioredis.BlockingConnectionPool(**host)
+            return hardened(aioredis.BlockingConnectionPool.from_url(host.pop("address"), **host))
+        return hardened(aioredis.BlockingConnectionPool(**host))
 
     # Jobs
 

@@ -26,6 +26,7 @@ from redis.retry import Retry
 from ..reconnect import end
 from .cluster import AsyncCluster, Cluster
 from .server import Kind, Server
+from .transport import hardened
 
 logger = logging.getLogger("retrying.store")
 
@@ -184,8 +185,9 @@ class Connections:
             return AsyncCluster(self.server.nodes, **options)
         if self.server.kind is Kind.SENTINEL:
             pool = self._sentinel_pool(redis.asyncio.sentinel, _AsyncSentinelPool, options)
-            return redis.asyncio.Redis(connection_pool=pool)
-        return redis.asyncio.Redis(connection_pool=self._pool(redis.asyncio, options))
+        else:
+            pool = self._pool(redis.asyncio, options)
+        return redis.asyncio.Redis(connection_pool=hardened(pool))
 
     def _sentinel_pool(self, flavour: Any, pool: Any, options: dict[str, Any]) -> Any:
         timeouts = {"socket_timeout": SENTINEL_TIMEOUT, "socket_connect_timeout": SENTINEL_TIMEOUT}
