@@ -253,7 +253,8 @@ def write(summary: dict[str, Any]) -> None:
     result = "no invariant was broken" if not summary["problems"] else "**broken**: " + "; ".join(summary["problems"])
     jobs = f"{summary['jobs']} jobs, {summary['runs']} runs, {summary['rescues']} rescues"
     refused = f"{summary['enqueues_refused_and_repeated']} enqueues refused and repeated"
-    text = f"""The last one ended {summary["ended"]} after {summary["minutes"]} minutes (Python {summary["python"]}), with
+    text = f"""The last one ended {summary["ended"]} after {summary["minutes"]} minutes (Python {summary["python"]}),
+with
 {summary["workers"]} workers and a lease of {summary["lease_seconds"]:g} s:
 {jobs}, {refused}; {result}.
 
