@@ -46,8 +46,10 @@ class Renewal(threading.Thread):
         while not self._stopping.wait(pause):
             pause = self._lease / PER_LEASE
             for lane in self._lanes:
-                attempts = [attempt for attempt in list(lane.attempts.values()) if not attempt.told]
-                self._enforce_hard_timeout(attempts)
+                in_hand = list(lane.attempts.values())
+                # Those whose lease is gone too: a thread that never returns keeps its slot for ever.
+                self._enforce_hard_timeout(in_hand)
+                attempts = [attempt for attempt in in_hand if not attempt.told]
                 for start in range(0, len(attempts), MAX_BATCH):
                     if not self._renew(lane, attempts[start : start + MAX_BATCH]):
                         pause = min(pause, 1.0)

@@ -17,7 +17,7 @@ from django.conf import settings
 from project.development.valkey import Valkey
 
 #: Seconds after which a state that was waited for counts as never reached.
-PATIENCE = 20.0
+PATIENCE = 40.0
 
 
 @pytest.fixture(scope="session")
