@@ -23,6 +23,8 @@ class _Pair:
         self.server = server
         #: What happens to its next reply.
         self.fate = ""
+        #: The client was told that no more comes.
+        self.half_closed = False
 
     def reset(self) -> None:
         """End both with RST instead of FIN."""
@@ -87,6 +89,7 @@ class Proxy:
         def close() -> None:
             for pair in list(self._pairs):
                 if pair.client.can_write_eof() and not pair.client.transport.is_closing():
+                    pair.half_closed = True
                     with contextlib.suppress(OSError):
                         pair.client.write_eof()
 
@@ -142,6 +145,8 @@ class Proxy:
                     await asyncio.sleep(len(data) / self.throttle)
                 if up:
                     pair.fate = self.fate(data)
+                elif pair.half_closed:
+                    return
                 elif pair.fate:
                     self.hurt += 1
                     if pair.fate == "truncate":
