@@ -199,7 +199,7 @@ class Rig:
         """The invariants, once all jobs are over. ``dead``: those that must have become dead letters.
         ``repeats``: whether a job may have run more often than its failures explain."""
         lines = self.lines()
-        self._conserved({line.job for line in lines if line.word == "done"}, set(dead))
+        self._conserved({line.job: line.at for line in lines if line.word == "done"}, set(dead))
         runs: dict[str, dict[int, dict[str, Line]]] = defaultdict(lambda: defaultdict(dict))
         for line in lines:
             words = runs[line.job][line.attempt]
@@ -214,13 +214,17 @@ class Rig:
                 assert len(attempts) <= failed + 1, f"{job} ran {len(attempts)} times and failed {failed} times"
         self.check_keys()
 
-    def _conserved(self, done: set[str], dead: set[str]) -> None:
+    def _conserved(self, done: dict[str, float], dead: set[str]) -> None:
         states = self._states(self.acked)
+        # A success is remembered for DEDUP_SECONDS only.
+        forgotten = time.monotonic() - self.store.limits.dedup + 5
+        for id in (id for id, state in states.items() if state is None and done.get(id, forgotten) < forgotten):
+            states[id] = "succeeded"
         lost = [id for id in self.acked if states[id] is None]
         assert not lost, f"{len(lost)} of {len(self.acked)} acknowledged jobs are unknown: {lost[:5]}"
         wrong = [(id, states[id]) for id in self.acked if states[id] != ("dead" if id in dead else "succeeded")]
         assert not wrong, f"{len(wrong)} jobs ended otherwise than they should: {wrong[:5]}"
-        undone = self.acked.keys() - done - dead
+        undone = self.acked.keys() - done.keys() - dead
         assert not undone, f"{len(undone)} jobs count as succeeded, but no handler got to its end: {sorted(undone)[:5]}"
 
     def _states(self, ids: Iterable[str]) -> dict[str, str | None]:
