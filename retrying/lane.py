@@ -137,9 +137,10 @@ class Lane:
         if self._due_timer is not None:
             self._due_timer.cancel()
         while self._tasks:  # what ends may have begun something else meanwhile
-            for slot in self.slots:
-                slot.end()
             await reconnect.end(self._tasks)
+        instances = [instance for slot in self.slots if (instance := slot.end()) is not None]
+        # Not for ever: the thread of a sync handler can't be cancelled.
+        await reconnect.end(instances, patience=CANCEL_SECONDS)
 
     # What slots say
 

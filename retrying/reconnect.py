@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -16,11 +18,13 @@ def delay(failures: int) -> float:
     return random.uniform(FIRST / 2, min(LAST, FIRST * 2 ** min(failures, 10)))
 
 
-async def end(tasks: Iterable[asyncio.Task[Any]]) -> None:
+async def end(tasks: Iterable[asyncio.Task[Any]], *, patience: float = math.inf) -> None:
     """Cancel ``tasks`` until they have ended: one cancellation that arrives together with a reply may get lost in the
-    client (asyncio.wait_for swallows it before Python 3.12), and the loop would go on."""
+    client (asyncio.wait_for swallows it before Python 3.12), and the loop would go on. Gives up after ``patience``
+    seconds."""
     pending = {task for task in tasks if not task.done()}
-    while pending:
+    deadline = time.monotonic() + patience
+    while pending and time.monotonic() < deadline:
         for task in pending:
             task.cancel()
-        _, pending = await asyncio.wait(pending, timeout=0.2)
+        _, pending = await asyncio.wait(pending, timeout=min(0.2, patience))

@@ -78,10 +78,11 @@ class Slot:
         if self._attempt is attempt and attempt.cancellable:
             self.end()
 
-    def end(self) -> None:
-        """Cancel the instance."""
+    def end(self) -> asyncio.Task[None] | None:
+        """Cancel the instance, if there is one, and return it."""
         if self._instance is not None:
             self._instance.cancel()
+        return self._instance
 
     # What the application sees
 

@@ -30,6 +30,8 @@ logger = logging.getLogger("retrying.worker")
 TICK = 0.2
 #: Ticks between two heartbeats, and looks at the worker's own size.
 TICKS_PER_LOOK = 5
+#: Seconds that the renewal thread gets to end; it may be waiting for a server that doesn't answer.
+JOIN_SECONDS = 2.0
 #: Exit statuses: all ended or given back; told twice to stop; a part of the worker failed.
 STOPPED, HURRIED, FAILED = 0, 1, 1
 
@@ -112,13 +114,12 @@ class Worker:
             await asyncio.gather(*(lane.drain(self.shutdown_timeout, self._hurry) for lane in lanes))
         finally:
             renewal.stop()
-            for task in (ticking, warning):
-                task.cancel()
+            await reconnect.end([ticking, warning])
             if self._heartbeat is not None:
                 self._heartbeat.end()
             for lane in lanes:
                 await lane.stop()
-            await asyncio.to_thread(renewal.join)
+            await asyncio.to_thread(renewal.join, JOIN_SECONDS)
         logger.info("worker %s stopped", self.id)
         if self._failed:
             return FAILED
