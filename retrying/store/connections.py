@@ -94,6 +94,11 @@ async def _close_with_loop(client: AsyncClient) -> AsyncGenerator[None]:
             await client.aclose(close_connection_pool=True)
 
 
+#: Held as long as their loops, not as long as the Connections: what is dropped just before its loop ends is finalized
+#: by a task that the end of the loop cancels, and its sockets would stay open.
+_closings: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, set[AsyncGenerator[None]]] = weakref.WeakKeyDictionary()
+
+
 class Connections:
     """Clients for one store. ``host``: its description, see docs/stores.md. Raises ValueError, in words."""
 
@@ -124,12 +129,15 @@ class Connections:
             closing = _close_with_loop(client)
             with contextlib.suppress(StopIteration):
                 closing.__anext__().send(None)  # up to its yield, which awaits nothing: the loop knows it from here on
+            _closings.setdefault(loop, set()).add(closing)
             kept = self._async[loop] = (client, closing)
         return cast(redis.asyncio.Redis, kept[0])
 
     async def aclose(self) -> None:
         """Close the running loop's connections."""
-        if kept := self._async.pop(asyncio.get_running_loop(), None):
+        loop = asyncio.get_running_loop()
+        if kept := self._async.pop(loop, None):
+            _closings.get(loop, set()).discard(kept[1])
             await kept[1].aclose()
 
     def close(self) -> None:
