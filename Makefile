@@ -11,14 +11,13 @@ LOOPBACK = 127.0.0.1,localhost,::1
 export NO_PROXY := $(or $(NO_PROXY),$(no_proxy),localhost),$(LOOPBACK)
 export no_proxy := $(NO_PROXY)
 
-.PHONY: help run demo test faults lint clean environment
+.PHONY: help run demo test faults soak lint clean environment
 
 help:
 	@echo "make run    the whole site on this machine: page, worker, Valkey, database (PORT= HOST= REDIS_URL= DATABASE_URL= VAR_DIR=)"
 	@echo "make demo   the same without a browser, in a minute: deliveries fail, are retried, a worker is killed, nothing is lost"
 	@echo "make test   all tests (ARGS=\"-k name\" for some of them)"
-	@echo "make faults the tests of tests/faults that take minutes, which make test leaves out"
-	@echo "make faults what is broken on purpose, item by item: takes most of an hour and writes the table of docs/guarantees.md (ARGS=)"
+	@echo "make faults what is broken on purpose, item by item: takes a while and writes the table of docs/guarantees.md (ARGS=)"
 	@echo "make soak   a random mix of that, and what it did to memory and connections (SOAK_MINUTES=30)"
 	@echo "make lint   style and types"
 	@echo "make clean  remove what these commands made, but not the site's data in var/"
@@ -32,9 +31,6 @@ demo: environment
 
 test: environment
 	@exec sh project/development/test.sh $(IN_VENV) $(ARGS)
-
-faults: environment
-	@exec $(IN_VENV) -m pytest tests/faults -m long $(ARGS)
 
 faults: environment
 	@WRITE_GUARANTEES=1 $(IN_VENV) -m tests.faults $(ARGS)

@@ -14,7 +14,7 @@ fi
 if [ $# -gt 0 ]; then # some of them: as they are asked for
     "$python" -m pytest $without "$@"
 else
-    "$python" -m pytest $without -n 3 -m "not long and not alone"
+    "$python" -m pytest $without -n 4 -m "not long and not alone"
     "$python" -m pytest $without -m alone
 fi
 if [ -z "$without" ]; then
