@@ -7,6 +7,8 @@ import logging
 import os
 import sys
 from argparse import ArgumentTypeError
+from collections.abc import Callable, Coroutine
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +24,6 @@ from retrying.layers import get_layer
 from retrying.logs import install
 from retrying.processes import AGAIN, SUPERVISED, Supervisor, watch_code
 from retrying.worker import STOPPED, Worker
-
-try:
-    from uvloop import run
-except ImportError:
-    from asyncio import run  # type: ignore[assignment]
 
 logger = logging.getLogger("retrying.worker")
 
@@ -69,7 +66,7 @@ class Command(ChannelsCommand):
             options["heartbeat_file"] = Path(f"{options['heartbeat_file']}.{os.environ[SUPERVISED]}")
         channels = {str(consumption): options["concurrency"] for consumption in consumptions}
         try:
-            run(self._work(layer, channels, options))
+            _runner()(self._work(layer, channels, options))
         except RetryingError as error:
             raise CommandError(str(error)) from error
 
@@ -99,6 +96,14 @@ class Command(ChannelsCommand):
         sys.stderr.flush()
         # Not a return: the thread of a sync handler that was given back would hold the process until it is done.
         os._exit(status)
+
+
+def _runner() -> Callable[[Coroutine[Any, Any, None]], None]:
+    """uvloop's ``run`` where it is installed, else asyncio's."""
+    try:
+        return import_module("uvloop").run  # type: ignore[no-any-return]
+    except ImportError:
+        return asyncio.run
 
 
 def _positive(text: str) -> int:
