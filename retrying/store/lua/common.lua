@@ -101,6 +101,36 @@ local function finish(id, topic, state, reason)
   emit(id, topic, state, 'reason', reason)
 end
 
+-- Store a new job, whose id is unknown. Options: priority, due (ms), and, "" when there is none, expires (ms from now),
+-- topic, policy. Returns its state. The caller rings when it is ready.
+local function create(id, payload, options)
+  -- 100 - priority in the high bits and the order of arrival in the low 44: exact in a double.
+  local order = string.format('%.0f', (100 - options.priority) * 2 ^ 44 + call('HINCRBY', META, 'seq', 1))
+  local state = options.due > now and 'scheduled' or 'ready'
+  call('HSET', JOB .. id, 'v', FORMAT, 'state', state, 'payload', payload, 'order', order, 'created', now)
+  if options.priority ~= 0 then
+    call('HSET', JOB .. id, 'priority', options.priority)
+  end
+  if options.expires ~= '' then
+    call('HSET', JOB .. id, 'expires', string.format('%.0f', now + tonumber(options.expires)))
+  end
+  for _, name in ipairs({ 'topic', 'policy' }) do
+    if options[name] ~= '' then
+      call('HSET', JOB .. id, name, options[name])
+    end
+  end
+  if state == 'scheduled' then
+    local due = string.format('%.0f', options.due)
+    call('HSET', JOB .. id, 'due', due)
+    call('ZADD', SCHEDULED, due, id)
+    emit(id, options.topic, 'scheduled', 'due', due)
+  else
+    call('ZADD', READY, order, id)
+    emit(id, options.topic, 'ready')
+  end
+  return state
+end
+
 -- Move due jobs to READY, at most `limit`. Returns how many.
 local function promote(limit)
   local due = call('ZRANGE', SCHEDULED, '-inf', now, 'BYSCORE', 'LIMIT', 0, limit)

@@ -38,34 +38,9 @@ for i = 1, count do
     elseif run_at ~= '' then
       due = tonumber(run_at)
     end
-    -- 100 - priority in the high bits and the order of arrival in the low 44: exact in a double.
-    local order = string.format('%.0f', (100 - priority) * 2 ^ 44 + call('HINCRBY', META, 'seq', 1))
-    local state = due > now and 'scheduled' or 'ready'
-    call('HSET', JOB .. id, 'v', FORMAT, 'state', state, 'payload', payload, 'order', order, 'created', now)
-    if priority ~= 0 then
-      call('HSET', JOB .. id, 'priority', priority)
-    end
-    if expires ~= '' then
-      call('HSET', JOB .. id, 'expires', string.format('%.0f', now + tonumber(expires)))
-    end
-    if topic ~= '' then
-      call('HSET', JOB .. id, 'topic', topic)
-    end
-    if policy ~= '' then
-      call('HSET', JOB .. id, 'policy', policy)
-    end
-    if state == 'scheduled' then
-      due = string.format('%.0f', due)
-      call('HSET', JOB .. id, 'due', due)
-      call('ZADD', SCHEDULED, due, id)
-      emit(id, topic, 'scheduled', 'due', due)
-    else
-      due = ''
-      call('ZADD', READY, order, id)
-      emit(id, topic, 'ready')
-      ready = true
-    end
-    results[i] = { 1, state, due, now, '0' }
+    local state = create(id, payload, { priority = priority, due = due, expires = expires, topic = topic, policy = policy })
+    ready = ready or state == 'ready'
+    results[i] = { 1, state, state == 'scheduled' and string.format('%.0f', due) or '', now, '0' }
   end
 end
 if ready then
