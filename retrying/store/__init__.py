@@ -247,7 +247,7 @@ class Store:
         limits = self.limits
         return self._call(
             "sweep", channel, calls.parse_swept,
-            worker, ms(limits.sweep), limits.max_rescues, ms(limits.dead_keep), keep,
+            worker, ms(limits.sweep), limits.max_rescues, ms(limits.dead_keep), keep, ms(limits.lease),
         )  # fmt: skip
 
     def leave(self, channel: str, worker: str) -> Call[int]:

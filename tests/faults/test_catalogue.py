@@ -432,32 +432,38 @@ def test_25_wrong_clock(rig: Rig, skew: str) -> None:
 
 
 @long
-def test_27_poison(rig: Rig) -> None:
-    """One at a time, only the poison suffers; jobs that run beside it each time would share its fate."""
-    poison = rig.ids(1)
-    rig.put_ids(poison, die="before")
-    others = rig.put(20, seconds=0.05)
+@pytest.mark.parametrize("concurrency", [1, 20])
+def test_27_poison(rig: Rig, concurrency: int) -> None:
+    """Those that run beside it are rescued with it, but not until they are dead letters too."""
+    others = rig.put(10, seconds=0.05) + [id for n in range(9) for id in rig.put(seconds=0.1 + 0.1 * n)]
+    (poison,) = rig.ids(1)
+    rig.put_ids([poison], die="before", seconds=0.02)
+    others += rig.put(seconds=1)
     deaths = 0
 
-    def buried() -> bool:
+    def over() -> bool:
         nonlocal deaths
-        if rig.workers and rig.workers[-1].process.poll() is None:
-            job = rig.store.run(rig.store.get(CHANNEL, poison[0]))
-            return job is not None and job.state is State.DEAD
-        if rig.workers:
-            rig.hurt.add(rig.workers[-1].pid)
-            deaths += 1
-        rig.worker(concurrency=1)
-        return False
+        if not rig.workers or rig.workers[-1].process.poll() is not None:
+            if rig.workers:
+                rig.hurt.add(rig.workers[-1].pid)
+                deaths += 1
+            rig.worker(concurrency=concurrency)
+        counts = rig.store.run(rig.store.counts(CHANNEL))
+        return counts.ready == counts.running == counts.scheduled == 0
 
-    wait_for(buried, "the poison is a dead letter", 60)
-    job = rig.store.run(rig.store.get(CHANNEL, poison[0]))
+    wait_for(over, "every job is over", 90)
+    job = rig.store.run(rig.store.get(CHANNEL, poison))
     assert job is not None
+    assert job.state is State.DEAD
     assert "vanished 4 times" in job.reason
     assert deaths == 4
-    rig.finish()
     assert rig.said("done") == set(others)
-    rig.check(dead=poison)
+    rig.check(dead=[poison])
+    together = Counter(job for job, _ in rig.rescued() if job != poison)
+    print(
+        f"concurrency {concurrency}: {len(together)} bystanders, rescued {max(together.values(), default=0)} times at most"
+    )
+    assert not together or (concurrency > 1 and max(together.values()) <= 2)
 
 
 def test_29_giant_messages(rig: Rig, settings: Any) -> None:

@@ -540,9 +540,37 @@ def test_poison(store: Store) -> None:
     assert take(store, "T9") == []
 
 
+def test_suspects_run_apart(store: Store) -> None:
+    """Jobs that vanished twice with the one that kills their worker: from then on only one of them runs at a time."""
+    put(store, "a", "poison", "b")
+    for n in range(2):
+        assert vanish(store, f"T{n}", 9) == ["a", "poison", "b"]
+        assert len(sweep(store).rescued) == 3
+    put(store, "new")
+    assert take(store, "T2", 9) == ["a", "new"]
+    waiting = store.connections.sync().zrange(store.keys(CHANNEL).all[2], 0, -1, withscores=True)
+    assert [id for id, _ in waiting] == [b"b", b"poison"]
+
+    def looked_at_again() -> bool:
+        assert take(store, "T3", 9) == [], "a still runs"
+        return waiting != store.connections.sync().zrange(store.keys(CHANNEL).all[2], 0, -1, withscores=True)
+
+    wait_for(looked_at_again, "somebody looks whether it is their turn")
+    assert ack(store, "a", "T2") is Settled.DONE
+    assert wait_for(lambda: take(store, "T4", 9), "the turn is passed on") == ["b"]
+    assert ack(store, "b", "T4") is Settled.DONE
+    for n in (3, 4):
+        assert wait_for(lambda n=n: vanish(store, f"V{n}", 9), "the turn is passed on") == ["poison"]
+        (rescue,) = sweep(store).rescued
+        assert (rescue.rescues, rescue.buried) == (n, n == 4)
+    assert store.run(store.redrive(CHANNEL, "poison")) is State.READY
+    put(store, "c")
+    assert take(store, "T6", 9) == ["poison", "c"], "redriven it starts over"
+
+
 def test_live_workers_get_time_after_the_server_stalled(store: Store) -> None:
     """Nothing swept for a while: renewals may wait at the door. The first sweep takes nothing."""
-    stalled = limited(store, sweep=0.1)
+    stalled = limited(store, sweep=0.1, lease=0.4)
     sweep(stalled)
     put(store, "a")
     vanish(store, "T")
@@ -556,7 +584,7 @@ def test_live_workers_get_time_after_the_server_stalled(store: Store) -> None:
 
 def test_a_sweeper_that_is_always_late_still_rescues(store: Store) -> None:
     """A busy worker that sweeps too seldom must not grant grace for ever."""
-    late = limited(store, sweep=0.05)
+    late = limited(store, sweep=0.05, lease=0.2)
     sweep(late)
     put(store, "a")
     vanish(store, "T")

@@ -10,7 +10,7 @@
 --   SUCCEEDED    zset    ids of succeeded jobs that KEEP_SUCCEEDED keeps, by the time they ended (ms)
 --   WORKERS      zset    worker ids by the time they were last heard of (ms)
 --   META         hash    seq (orders arrivals), paused, swept (ms of the last sweep), grace (ms until which none is reaped),
---                        redriven (the last redrive of many, to be repeatable)
+--                        redriven (the last redrive of many, to be repeatable), suspect (id whose turn it is; see promote)
 --   BELL         list    at most one element: a hint for a blocking pop that READY holds something
 --   NEWER        zset    ids of jobs of a newer format, left for a newer worker, by their order in READY
 --   TOPIC..name  stream  log of a topic, ids <epoch>-<offset>, capped, with a TTL; its key is also the pub/sub channel
@@ -19,6 +19,7 @@
 local JOB, READY, SCHEDULED, LEASES, DEAD, FINISHED = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local SUCCEEDED, WORKERS, META, BELL, TOPIC, NEWER = KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12]
 local FORMAT = 1 -- of a job's hash; what a job of a higher one means, only newer scripts know
+local TURN_MS = 500 -- how soon a suspect that had to wait for another is looked at again
 local call = redis.call
 local clock = call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
@@ -131,15 +132,32 @@ local function create(id, payload, options)
   return state
 end
 
+-- Suspects (rescued so often that the next time may be the last) run apart: one of them at a time is ready or running, so
+-- that the one that kills its workers can't take the others along once more.
+local function has_turn(id)
+  local other = call('HGET', META, 'suspect')
+  if other and other ~= id and (call('ZSCORE', LEASES, other) or call('ZSCORE', READY, other)) then
+    return false
+  end
+  call('HSET', META, 'suspect', id)
+  return true
+end
+
 -- Move due jobs to READY, at most `limit`. Returns how many.
 local function promote(limit)
   local due = call('ZRANGE', SCHEDULED, '-inf', now, 'BYSCORE', 'LIMIT', 0, limit)
+  local count = 0
   for _, id in ipairs(due) do
-    call('ZREM', SCHEDULED, id)
-    local job = read(id, 'order', 'topic')
-    if job[1] then
-      make_ready(id, job[2], job[1])
+    local job = read(id, 'order', 'topic', 'apart')
+    if job[3] and not has_turn(id) then
+      call('ZADD', SCHEDULED, now + TURN_MS, id) -- looked at again then; its due time stays, it tells who waits longest
+    else
+      call('ZREM', SCHEDULED, id)
+      if job[1] then
+        make_ready(id, job[2], job[1])
+        count = count + 1
+      end
     end
   end
-  return #due
+  return count
 end

@@ -10,7 +10,7 @@ if job.err then
   return 'succeeded'
 elseif job[1] == 'dead' then
   call('ZREM', DEAD, id)
-  call('HDEL', JOB .. id, 'failures', 'rescues', 'reason', 'finished', 'cancel')
+  call('HDEL', JOB .. id, 'failures', 'rescues', 'apart', 'reason', 'finished', 'cancel')
   make_ready(id, job[2], job[3])
   ring()
   return 'ready'

@@ -25,7 +25,7 @@ for _, id in ipairs(ids) do
   local job = read(id, 'state', 'topic', 'order')
   if job[1] == 'dead' then
     count = count + 1
-    call('HDEL', JOB .. id, 'failures', 'rescues', 'reason', 'finished', 'cancel')
+    call('HDEL', JOB .. id, 'failures', 'rescues', 'apart', 'reason', 'finished', 'cancel')
     if pace then
       local time = string.format('%.0f', due)
       call('HSET', JOB .. id, 'state', 'scheduled', 'due', time)

@@ -2,10 +2,11 @@
 -- What time alone moves on, a bounded piece of it; every worker of the channel calls it, there is no leader.
 -- Also the worker's sign of life.
 --
--- ARGV  3 worker id; 4 ms between sweeps; 5 rescues allowed; 6 ms to keep dead, cancelled and expired jobs; 7 successes to keep
+-- ARGV  3 worker id; 4 ms between sweeps; 5 rescues allowed; 6 ms to keep dead, cancelled and expired jobs;
+--       7 successes to keep; 8 lease (ms)
 -- Returns  {number promoted, number purged, number left for newer workers, {for each job rescued or buried {id, worker that vanished, rescues, 1 if buried}}}
 -- A crash before or after it: the next sweep goes on.
-local worker, interval, max_rescues, keep_ms, keep_succeeded = take(), number(), number(), number(), number()
+local worker, interval, max_rescues, keep_ms, keep_succeeded, lease = take(), number(), number(), number(), number(), number()
 local LIMIT = 200
 
 call('ZADD', WORKERS, now, worker)
@@ -27,12 +28,19 @@ if promoted > 0 then
 end
 
 -- When nothing swept for a while, the server itself may have stalled with the renewals of live workers waiting at its
--- door: they get one interval to come in before anything is taken from them.
+-- door, or its clock was put forward: they get the time to come in (a renewal is due each sixth of a lease) before
+-- anything is taken from them. A clock put back leaves leases that would outlive their workers by the jump: cut short.
 local meta = call('HMGET', META, 'swept', 'grace')
-local grace = tonumber(meta[2] or 0)
-if meta[1] and now - tonumber(meta[1]) > 2 * interval and grace <= tonumber(meta[1]) then -- once: not each time it is late
-  grace = now + interval
+local swept, grace = tonumber(meta[1] or now), tonumber(meta[2] or 0)
+local put_back = now < swept
+if put_back or (now - swept > 2 * interval and grace <= swept) then -- once: not each time it is late
+  grace = now + math.max(interval, lease / 4)
   call('HSET', META, 'grace', string.format('%.0f', grace))
+end
+if put_back then
+  for _, id in ipairs(call('ZRANGE', LEASES, '(' .. now + lease, '+inf', 'BYSCORE', 'LIMIT', 0, 100 * LIMIT)) do
+    call('ZADD', LEASES, now + lease, id)
+  end
 end
 call('HSET', META, 'swept', string.format('%.0f', now))
 
@@ -50,6 +58,10 @@ if now >= grace then
         bury(id, job[2], job[3], 'poison: its worker vanished ' .. rescues .. ' times while running it', '')
       elseif job[5] then
         finish(id, job[2], 'cancelled', job[5])
+      elseif rescues > 1 and rescues >= max_rescues - 1 then -- it, or one that ran beside it, kills workers
+        call('HSET', JOB .. id, 'state', 'scheduled', 'due', now, 'apart', 1)
+        call('ZADD', SCHEDULED, now, id)
+        emit(id, job[2], 'scheduled', 'due', now)
       else
         make_ready(id, job[2], job[6])
       end
