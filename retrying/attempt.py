@@ -15,6 +15,7 @@ from .policy import Exponential, GiveUp, RetryPolicy, decide, seconds
 from .store.calls import Claimed, Lease
 
 if TYPE_CHECKING:
+    from .reports import Reports
     from .slot import Slot
 
 logger = logging.getLogger("retrying.worker")
@@ -51,7 +52,7 @@ class Attempt:
 
     __slots__ = (
         "cancellable", "channel", "ended", "failures", "job", "lease", "lease_until", "message_type", "number",
-        "policy", "settled", "slot", "started", "stop_reason", "timeout_at", "told", "worker",
+        "policy", "reports", "settled", "slot", "started", "stop_reason", "timeout_at", "told", "worker",
     )  # fmt: skip
 
     def __init__(
@@ -75,6 +76,8 @@ class Attempt:
         self.message_type = message_type
         #: Where its handler runs; None when it never got that far.
         self.slot: Slot | None = None
+        #: What its handler says; None while it has said nothing.
+        self.reports: Reports | None = None
         self.policy = policy
         self.cancellable = cancellable
         self.worker = worker

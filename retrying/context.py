@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
+from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from .exceptions import InvalidJob, LeaseLost
+from .exceptions import InvalidJob
 from .message import check_json
+from .reports import Report, Reports
 
 if TYPE_CHECKING:
     from .attempt import Attempt
@@ -18,13 +22,18 @@ if TYPE_CHECKING:
 MAX_PROGRESS_TEXT = 4096
 MAX_EVENT_BYTES = 16384
 
+_making = threading.Lock()  # a handler may report from several threads
+
 
 class CurrentJob:
     """The job that the calling handler runs, and a way to tell of it. Safe to use from threads."""
 
-    def __init__(self, attempt: Attempt, store: Store) -> None:
+    def __init__(self, attempt: Attempt, store: Store, spawn: Callable[[Coroutine[Any, Any, None]], object]) -> None:
+        """``spawn`` runs a coroutine as a task of the worker."""
         self._attempt = attempt
         self._store = store
+        self._spawn = spawn
+        self._loop = asyncio.get_running_loop()
 
     @property
     def id(self) -> str:
@@ -71,40 +80,65 @@ class CurrentJob:
         return self._attempt.stop_reason
 
     def progress(self, fraction: float, text: str = "") -> None:
-        """Tell how far the job is: ``fraction`` from 0 to 1. Raises LeaseLost."""
-        self._say("progress", _progress(fraction, text))
+        """Tell how far the job is: ``fraction`` from 0 to 1. Raises LeaseLost.
+
+        Five reports a second are kept: the newest wins, and the last one is always told before the attempt ends.
+        """
+        self._say(_progress(fraction, text))
 
     async def aprogress(self, fraction: float, text: str = "") -> None:
-        await self._asay("progress", _progress(fraction, text))
+        await self._asay(_progress(fraction, text))
 
     def emit(self, data: dict[str, Any]) -> None:
-        """Put an event of the handler's own on the job's topic. Raises LeaseLost, InvalidJob (not JSON, too large)."""
-        self._say("emit", _event(data))
+        """Put an event of the handler's own on the job's topic. Raises LeaseLost, InvalidJob (not JSON, too large).
+
+        It returns before the event is stored; all that was said is stored, in order, before the attempt ends. With
+        more than 1,000 events waiting it blocks until there is room; in a coroutine, await ``aemit`` for that.
+        """
+        self._say(_event(data))
 
     async def aemit(self, data: dict[str, Any]) -> None:
-        await self._asay("emit", _event(data))
+        await self._asay(_event(data))
 
-    def _say(self, name: str, fields: dict[str, str | float]) -> None:
-        if not self._store.run(self._store.emit(self.channel, self._attempt.lease, name, fields)):
-            raise LeaseLost
+    def _say(self, report: Report) -> None:
+        while (room := self._reports.say(report)) is not None:
+            if _runs_in(self._loop):
+                raise RuntimeError(
+                    "1,000 reports of this job wait to be sent: in a coroutine, await aemit(), not emit()"
+                )
+            room.result()
 
-    async def _asay(self, name: str, fields: dict[str, str | float]) -> None:
-        if not await self._store.arun(self._store.emit(self.channel, self._attempt.lease, name, fields)):
-            raise LeaseLost
+    async def _asay(self, report: Report) -> None:
+        while (room := self._reports.say(report)) is not None:
+            await asyncio.wrap_future(room)
+
+    @property
+    def _reports(self) -> Reports:
+        with _making:
+            if self._attempt.reports is None:
+                self._attempt.reports = Reports(self._attempt, self._store, self._loop, self._spawn)
+            return self._attempt.reports
 
 
-def _progress(fraction: float, text: str) -> dict[str, str | float]:
+def _runs_in(loop: asyncio.AbstractEventLoop) -> bool:
+    try:
+        return asyncio.get_running_loop() is loop
+    except RuntimeError:
+        return False
+
+
+def _progress(fraction: float, text: str) -> Report:
     if not 0 <= fraction <= 1:
         raise ValueError(f"progress takes a fraction from 0 to 1, got {fraction!r}")
-    return {"fraction": float(fraction), "text": text[:MAX_PROGRESS_TEXT]}
+    return Report("progress", {"fraction": float(fraction), "text": text[:MAX_PROGRESS_TEXT]})
 
 
-def _event(data: dict[str, Any]) -> dict[str, str | float]:
+def _event(data: dict[str, Any]) -> Report:
     check_json(data, "event")
     encoded = json.dumps(data)
     if len(encoded) > MAX_EVENT_BYTES:
         raise InvalidJob(f"an event takes at most {MAX_EVENT_BYTES} bytes of JSON, got {len(encoded)}")
-    return {"data": encoded}
+    return Report("emit", {"data": encoded})
 
 
 #: Set for every application instance before it starts; the attempt in it changes from job to job.

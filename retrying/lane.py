@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .conf import ChannelSettings, Settings
     from .group import Group
     from .joblayer import JobLayer
+    from .reports import Reports
     from .routes import Route
 
 logger = logging.getLogger("retrying.worker")
@@ -96,7 +97,7 @@ class Lane:
 
     def start(self) -> None:
         for work in (self._feed(), self._listen(), sweep(self), *(slot.run() for slot in self.slots)):
-            self._spawn(work)
+            self.spawn(work)
 
     async def drain(self, timeout: float, hurry: asyncio.Event) -> None:
         """Take no more jobs, and let running ones end: at most ``timeout`` seconds, or until ``hurry``.
@@ -361,11 +362,18 @@ class Lane:
 
     def _settle(self, attempt: Attempt, ending: Ending) -> None:
         attempt.settled = True
-        if ending.end is End.SUCCESS:
+        if attempt.reports is not None:
+            self.spawn(self._settle_after(attempt.reports, attempt, ending))
+        elif ending.end is End.SUCCESS:
             self._succeeded.append(attempt)
             self._wake.set()
         else:
-            self._spawn(self._settle_now(attempt, ending))
+            self.spawn(self._settle_now(attempt, ending))
+
+    async def _settle_after(self, reports: Reports, attempt: Attempt, ending: Ending) -> None:
+        await reports.finish()
+        attempt.reports = None
+        self._settle(attempt, ending)
 
     async def _settle_now(self, attempt: Attempt, ending: Ending) -> None:
         call = settle(self.store, attempt, ending)
@@ -400,7 +408,8 @@ class Lane:
         except (RetryingError, TimeoutError) as error:
             logger.warning("not told to the store at shutdown channel=%s: %s", self.channel, error)
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run ``work`` until it ends, or the lane does."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._task_ended)

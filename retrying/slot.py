@@ -70,7 +70,7 @@ class Slot:
         assert self._delivery is not None
         self._attempt = attempt
         self._useful = True
-        self.current = CurrentJob(attempt, self.lane.store)
+        self.current = CurrentJob(attempt, self.lane.store, self.lane.spawn)
         self._delivery.set_result(message)
 
     def cancel(self, attempt: Attempt) -> None:

@@ -254,10 +254,17 @@ class Store:
         """``worker`` no longer consumes ``channel``."""
         return self._call("leave", channel, int, worker)
 
-    def emit(self, channel: str, lease: Lease, name: str, fields: Mapping[str, str | float]) -> Call[bool]:
-        """Put an event of a running attempt on its job's topic; False when the lease was lost."""
-        args = [arg for name_, value in fields.items() for arg in (name_, str(value))]
-        return self._call("emit", channel, lambda reply: reply == 1, *lease, name, len(fields), *args)
+    def emit(
+        self, channel: str, lease: Lease, events: Sequence[tuple[str, Mapping[str, str | float]]], *, batch: int
+    ) -> Call[bool]:
+        """Put events (name, fields) of a running attempt on its job's topic; False when the lease was lost.
+
+        ``batch``: another number for every call of the attempt, so that a repeated one is known.
+        """
+        args: list[calls.Arg] = [batch, len(events)]
+        for name, fields in events:
+            args += [name, len(fields), *(arg for field, value in fields.items() for arg in (field, str(value)))]
+        return self._call("emit", channel, lambda reply: reply == 1, *lease, *args)
 
     # People
 

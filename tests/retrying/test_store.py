@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -20,6 +21,8 @@ from tests.conftest import wait_for
 CHANNEL = "work"
 WORKER = "host:1:a"
 LEASE_MS = 60_000
+
+batches = itertools.count()
 
 
 @pytest.fixture
@@ -68,7 +71,8 @@ def renew(store: Store, id: str, token: str) -> Renewed:
 
 
 def say(store: Store, id: str, token: str) -> bool:
-    return store.run(store.emit(CHANNEL, Lease(id, token), "progress", {"fraction": 0.5, "text": "half"}))
+    events = [("progress", {"fraction": 0.5, "text": "half"})]
+    return store.run(store.emit(CHANNEL, Lease(id, token), events, batch=next(batches)))
 
 
 def look(store: Store, id: str) -> Job:
@@ -362,6 +366,15 @@ def test_renew_and_emit_are_fenced(store: Store) -> None:
     ack(store, "a", "T")
     assert renew(store, "a", "T") is Renewed.LOST
     assert say(store, "a", "T") is False
+
+
+def test_a_repeated_batch_of_reports_is_stored_once(store: Store) -> None:
+    put(store, "a", topic="t")
+    take(store, "T")
+    first = store.emit(CHANNEL, Lease("a", "T"), [("emit", {"data": "1"}), ("emit", {"data": "2"})], batch=1)
+    second = store.emit(CHANNEL, Lease("a", "T"), [("emit", {"data": "3"})], batch=2)
+    assert [store.run(call) for call in (first, first, second, second)] == [True] * 4
+    assert [event.data["data"] for event in events(store).events if event.name == "emit"] == [1, 2, 3]
 
 
 def test_renewal_keeps_the_lease(store: Store) -> None:

@@ -48,8 +48,8 @@ local function ring()
   end
 end
 
--- Append to the job's topic, if it has one, and tell who listens. The rest: field, value, ...
-local function emit(id, topic, name, ...)
+-- Append to the job's topic, if it has one. The rest: field, value, ...
+local function append(id, topic, name, ...)
   if not topic or topic == '' then
     return
   end
@@ -62,8 +62,20 @@ local function emit(id, topic, name, ...)
     entry = string.format('%.0f-1', now) -- a new log: its birth is its epoch
   end
   call('XADD', key, 'MAXLEN', '~', ARGV[1], entry, 'job', id, 'name', name, 'at', now, ...)
-  call('PEXPIRE', key, ARGV[2])
-  call('PUBLISH', key, name)
+end
+
+-- Tell who listens that the topic, if there is one, has grown.
+local function announce(topic, name)
+  if topic and topic ~= '' then
+    call('PEXPIRE', TOPIC .. topic, ARGV[2])
+    call('PUBLISH', TOPIC .. topic, name)
+  end
+end
+
+-- Append to the job's topic, if it has one, and tell who listens. The rest: field, value, ...
+local function emit(id, topic, name, ...)
+  append(id, topic, name, ...)
+  announce(topic, name)
 end
 
 -- The fence: what holds the lease is the token, and only it may end the attempt.
