@@ -3,8 +3,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { backoff, CommandError, connect, MemoryOutbox } from "../../realtime/static/realtime/client.js";
-import { setUp } from "./fakes.mjs";
+import { backoff, CommandError, connect, JobError, JobView } from "../../realtime/static/realtime/client.js";
+import { Clock, setUp, Shared } from "./fakes.mjs";
 
 /** Collects what one handler is told. */
 function recorder() {
@@ -17,6 +17,9 @@ function recorder() {
     error: (error) => told.errors.push(error.code),
   };
 }
+
+/** Let promises that are settled already have their say. */
+const settled = () => new Promise((resolve) => setImmediate(resolve));
 
 async function rejection(promise) {
   return promise.then(
@@ -64,7 +67,7 @@ for (const code of [1000, 1001, 1006, 1011, 1012, 1013, 4500, 4503]) {
   });
 }
 
-for (const code of [1008, 4401, 4403, 4429]) {
+for (const code of [1008, 4400, 4401, 4403, 4429]) {
   test(`stops after close code ${code} and says why`, async () => {
     const { client, server, clock } = setUp(connect);
     server.welcome();
@@ -511,18 +514,6 @@ test("200 commands at once are sent in order at a pace that the server accepts",
   client.close();
 });
 
-test("an outbox that remembers sends what an earlier page left", () => {
-  const outbox = new MemoryOutbox();
-  outbox.put("old", { type: "command", id: "old", name: "deliver", args: {} });
-  const { client, server } = setUp(connect, { outbox });
-  assert.equal(client.status.pending, 1);
-  server.welcome();
-  assert.deepEqual(server.heard().map((frame) => frame.id), ["old"]);
-  server.say({ type: "ack", id: "old", result: {} });
-  assert.deepEqual(outbox.entries(), []);
-  client.close();
-});
-
 test("frames of newer servers are ignored, what is not JSON ends the socket, other errors are told", () => {
   const { client, server } = setUp(connect);
   const errors = [];
@@ -550,4 +541,491 @@ test("closing ends everything", async () => {
   assert.equal(server.sockets.length, 1);
   assert.equal(clock.waiting, 0);
   assert.ok(server.sockets[0].closed);
+});
+
+// What the server says at its end, and sockets that give way.
+
+test("the server's last sentence is the reason", () => {
+  const { client, server } = setUp(connect);
+  const errors = [];
+  client.onerror = (error) => errors.push(error.code);
+  server.welcome();
+  server.say({ type: "error", code: "closing", message: "You were signed out." });
+  server.hangUp(4401);
+  assert.deepEqual([client.status.state, client.status.reason, errors], ["closed", "You were signed out.", []]);
+});
+
+test("a page that gave way to others waits until it is used, never for a time", () => {
+  const { client, server, clock, window } = setUp(connect);
+  server.welcome();
+  server.hangUp(4409);
+  assert.equal(client.status.state, "parked");
+  clock.pass(3_600_000);
+  assert.equal(server.sockets.length, 1);
+  window.dispatchEvent(new Event("focus"));
+  assert.equal(server.sockets.length, 2);
+  server.welcome();
+  server.hangUp(4409);
+  client.command("deliver"); // that is using it
+  assert.equal(server.sockets.length, 3);
+  client.close();
+});
+
+test("a page whose session became somebody else's stops", () => {
+  const { client, server, clock } = setUp(connect);
+  server.socket.readyState = 1;
+  server.say({ type: "welcome", v: 1, user: "5" });
+  client.command("deliver", {}, { id: "mine" });
+  server.heard();
+  server.hangUp(1006);
+  clock.pass(500);
+  server.socket.readyState = 1;
+  server.say({ type: "welcome", v: 1, user: "6" });
+  assert.equal(client.status.state, "closed");
+  assert.match(client.status.reason, /somebody else/);
+  assert.deepEqual(server.heard(), []);
+});
+
+test("the server's clock is known from its welcome", () => {
+  const { client, server, clock } = setUp(connect);
+  server.socket.readyState = 1;
+  server.say({ type: "welcome", v: 1, now: 1_900_000_000_000 });
+  clock.pass(250);
+  assert.equal(client.serverTime, 1_900_000_000_250);
+  client.close();
+});
+
+test("a project's own frames pass both ways", () => {
+  const { client, server } = setUp(connect);
+  const heard = [];
+  client.onmessage = (frame) => heard.push(frame);
+  assert.equal(client.send({ type: "typing" }), false);
+  server.welcome();
+  server.say({ type: "fireworks", n: 1 });
+  assert.deepEqual(heard, [{ type: "fireworks", n: 1 }]);
+  assert.equal(client.send({ type: "typing" }), true);
+  assert.deepEqual(server.heard(), [{ type: "typing" }]);
+  assert.throws(() => client.send({ type: "command" }), TypeError);
+  client.close();
+});
+
+test("an event that stands for several is no gap, and counts for all of them", () => {
+  const { client, server, clock } = setUp(connect);
+  const handler = recorder();
+  client.subscribe("t", handler);
+  server.welcome();
+  server.subscribed("t", 1, 0);
+  server.heard();
+  server.say({ type: "event", topic: "t", epoch: 1, first: 1, offset: 4, at: 0, job: "j", name: "progress", data: {} });
+  server.event("t", 1, 4);
+  server.event("t", 1, 5);
+  assert.deepEqual([handler.told.events, server.heard()], [[4, 5], []]);
+  server.say({ type: "event", topic: "t", epoch: 1, first: 7, offset: 9, at: 0, job: "j", name: "progress", data: {} });
+  assert.deepEqual(server.heard(), [{ type: "subscribe", topic: "t", epoch: 1, offset: 5 }], "6 is missing");
+  server.hangUp(1006);
+  clock.pass(1000);
+  server.welcome();
+  server.subscribed("t", 1, 9, { replayed: 4 });
+  server.event("t", 1, 6);
+  assert.equal(client.status.caughtUp, null);
+  server.say({ type: "event", topic: "t", epoch: 1, first: 7, offset: 9, at: 0, job: "j", name: "progress", data: {} });
+  assert.equal(client.status.caughtUp, 4);
+  client.close();
+});
+
+// The outbox.
+
+test("a command outlives its page: the next page of the same user sends it, with the same id", async () => {
+  const shared = new Shared();
+  const before = setUp(connect, { shared, user: "5" });
+  before.client.command("deliver", { n: 1 }, { id: "one" });
+  before.client.command("deliver", { n: 2 }, { id: "two" });
+  before.die();
+  const { client, server } = setUp(connect, { shared, user: "5" });
+  const answers = [];
+  client.onanswer = (answer) => answers.push(answer);
+  server.welcome();
+  await settled();
+  assert.deepEqual(server.heard().map(({ id, args }) => [id, args]), [["one", { n: 1 }], ["two", { n: 2 }]]);
+  assert.deepEqual(client.pending.map(({ id }) => id), ["one", "two"]);
+  server.say({ type: "ack", id: "one", result: 1 });
+  const late = client.command("deliver", { n: 2 }, { id: "two" });
+  server.say({ type: "ack", id: "two", result: 2 });
+  assert.equal(await late, 2, "who asks again with the same id hears the answer");
+  assert.deepEqual(answers, [{ id: "one", name: "deliver", args: { n: 1 }, result: 1 }]);
+  assert.equal(shared.values.size, 0);
+  client.close();
+});
+
+test("of two tabs each sends its own, and the one that stays takes over when the other one dies", async () => {
+  const shared = new Shared();
+  const [first, second] = [setUp(connect, { shared, user: "5" }), setUp(connect, { shared, user: "5" })];
+  first.server.welcome();
+  second.server.welcome();
+  first.server.hangUp(1006);
+  first.client.command("deliver", {}, { id: "of-the-first" });
+  await settled();
+  assert.deepEqual([second.server.heard(), second.client.status.pending], [[], 0]);
+  first.die();
+  await settled();
+  assert.deepEqual(second.server.heard().map((frame) => frame.id), ["of-the-first"]);
+  second.client.close();
+});
+
+test("of three tabs only one takes over", async () => {
+  const shared = new Shared();
+  const [first, ...others] = [1, 2, 3].map(() => setUp(connect, { shared, user: "5" }));
+  for (const { server } of others) server.welcome();
+  first.client.command("deliver", {}, { id: "one" });
+  await settled();
+  first.die();
+  await settled();
+  assert.deepEqual(others.flatMap(({ server }) => server.heard()).map((frame) => frame.id), ["one"]);
+  for (const { client } of others) client.close();
+});
+
+test("without locks (plain http) a page takes over at its start, under the same id", async () => {
+  const shared = new Shared();
+  const before = setUp(connect, { shared, user: "5", withLocks: false });
+  before.client.command("deliver", {}, { id: "one" });
+  const { client, server } = setUp(connect, { shared, user: "5", withLocks: false });
+  server.welcome();
+  assert.deepEqual(server.heard().map((frame) => frame.id), ["one"]);
+  client.close();
+  before.client.close();
+});
+
+test("another user at the same browser, or another address, never sends it; nobody's is not stored", async () => {
+  const shared = new Shared();
+  const mine = setUp(connect, { shared, user: "5" });
+  mine.client.command("deliver", {}, { id: "mine" });
+  mine.die();
+  const theirs = setUp(connect, { shared, user: "55" });
+  const nobodys = setUp(connect, { shared });
+  theirs.server.welcome();
+  nobodys.server.welcome();
+  nobodys.client.command("deliver", {}, { id: "nobodys" });
+  await settled();
+  assert.deepEqual(theirs.server.heard(), []);
+  assert.deepEqual([...shared.values.values()].map((text) => JSON.parse(text).id), ["mine"]);
+  theirs.client.close();
+  nobodys.client.close();
+});
+
+test("a command that was sent and not answered is given up before the server forgets it, and that is said", async () => {
+  const shared = new Shared();
+  const { client, server, clock } = setUp(connect, { shared, user: "5" });
+  clock.pass(60_000); // away at first: not sent yet, so not in doubt
+  const refused = rejection(client.command("deliver", {}, { id: "one" }));
+  server.welcome();
+  server.hangUp(1006);
+  clock.pass(239_999);
+  assert.equal(client.status.pending, 1);
+  clock.pass(1);
+  const error = await refused;
+  assert.equal(error.code, "in_doubt");
+  assert.match(error.message, /not known whether it was done/);
+  assert.equal(shared.values.size, 0);
+  client.close();
+});
+
+test("how long the server remembers bounds that too", async () => {
+  const { client, server, clock } = setUp(connect);
+  server.socket.readyState = 1;
+  server.say({ type: "welcome", v: 1, dedup: 60 });
+  const refused = rejection(client.command("deliver", {}, { id: "one" }));
+  clock.pass(48_000);
+  assert.equal((await refused).code, "in_doubt");
+  client.close();
+});
+
+test("a command that was never sent waits a day, over any number of pages", async () => {
+  const shared = new Shared();
+  const clock = new Clock();
+  const before = setUp(connect, { shared, user: "5", clock });
+  before.client.command("deliver", {}, { id: "one" });
+  before.die();
+  clock.pass(86_000_000);
+  const { client, server } = setUp(connect, { shared, user: "5", clock });
+  const answers = [];
+  client.onanswer = ({ id, error }) => answers.push([id, error.code]);
+  await settled();
+  assert.equal(client.status.pending, 1);
+  clock.pass(400_000);
+  assert.deepEqual(answers, [["one", "expired"]]);
+  server.welcome();
+  assert.deepEqual([server.heard(), shared.values.size], [[], 0]);
+  client.close();
+});
+
+test("old commands of other users, and what is no command, do not stay in the browser", () => {
+  const shared = new Shared();
+  const clock = new Clock();
+  const theirs = setUp(connect, { shared, user: "6", clock });
+  theirs.client.command("deliver", {}, { id: "old" });
+  theirs.die();
+  shared.values.set("realtime:5 rubbish", "}{");
+  shared.values.set("theirs", "kept");
+  clock.pass(90_000_000);
+  const { client } = setUp(connect, { shared, user: "5", clock });
+  assert.deepEqual([...shared.values.keys()], ["theirs"]);
+  client.close();
+});
+
+test("the outbox is bounded, and says so", async () => {
+  const { client } = setUp(connect, { outboxCommands: 3, outboxBytes: 500 });
+  for (let n = 0; n < 3; n += 1) client.command("deliver", { n });
+  assert.equal((await rejection(client.command("deliver"))).code, "outbox_full");
+  client.close();
+  const other = setUp(connect, { outboxCommands: 3, outboxBytes: 500 });
+  assert.equal((await rejection(other.client.command("deliver", { text: "x".repeat(500) }))).code, "outbox_full");
+  assert.equal(other.client.status.pending, 0);
+  other.client.close();
+});
+
+test("storage that is full is said; the command is sent all the same", () => {
+  const shared = new Shared();
+  const { client, server, reports } = setUp(connect, { shared, user: "5" });
+  shared.values.set = () => {
+    throw new Error("QuotaExceededError");
+  };
+  server.welcome();
+  client.command("deliver", {}, { id: "one" });
+  assert.deepEqual(server.heard().map((frame) => frame.id), ["one"]);
+  assert.ok(reports.length > 0);
+  client.close();
+});
+
+test("a closed page keeps its stored commands for the next one", async () => {
+  const shared = new Shared();
+  const before = setUp(connect, { shared, user: "5" });
+  const refused = rejection(before.client.command("deliver", {}, { id: "one" }));
+  before.client.close();
+  assert.equal((await refused).code, "closed");
+  const { client, server } = setUp(connect, { shared, user: "5" });
+  server.welcome();
+  await settled();
+  assert.deepEqual(server.heard().map((frame) => frame.id), ["one"]);
+  client.close();
+});
+
+// Iteration.
+
+test("events can be read by for await, and breaking off unsubscribes", async () => {
+  const { client, server } = setUp(connect);
+  server.welcome();
+  const stream = client.events("t");
+  server.subscribed("t", 1, 1, { replayed: 1 });
+  for (const offset of [1, 2, 3]) server.event("t", 1, offset);
+  server.heard();
+  const seen = [];
+  for await (const event of stream) {
+    seen.push(event.offset);
+    if (event.offset === 3) break;
+  }
+  assert.deepEqual(seen, [1, 2, 3]);
+  assert.deepEqual(server.heard(), [{ type: "unsubscribe", topic: "t" }]);
+  client.close();
+});
+
+test("a reader learns when what it knew is void", async () => {
+  const { client, server } = setUp(connect);
+  server.welcome();
+  const stream = client.events("t");
+  server.subscribed("t", 1, 1, { recovered: false });
+  server.say({ type: "snapshot", topic: "t", data: { n: 1 } });
+  server.event("t", 1, 2);
+  server.subscribed("t", 2, 1, { recovered: false, replayed: 1 });
+  server.event("t", 2, 1);
+  const types = [];
+  for (let n = 0; n < 4; n += 1) types.push((await stream.next()).value.type);
+  assert.deepEqual(types, ["snapshot", "event", "reset", "event"]);
+  client.close();
+});
+
+test("a reader that does not read lets the topic go, and goes on from there", async () => {
+  const { client, server } = setUp(connect);
+  server.welcome();
+  const stream = client.events("t", { capacity: 3 });
+  server.subscribed("t", 1, 0);
+  for (const offset of [1, 2, 3, 4, 5]) server.event("t", 1, offset);
+  assert.deepEqual(server.heard().at(-1), { type: "unsubscribe", topic: "t" });
+  const seen = [];
+  for (let n = 0; n < 3; n += 1) seen.push((await stream.next()).value.offset);
+  assert.deepEqual(server.heard(), [{ type: "subscribe", topic: "t", epoch: 1, offset: 3 }]);
+  server.subscribed("t", 1, 5, { replayed: 2 });
+  for (const offset of [4, 5]) server.event("t", 1, offset);
+  for (let n = 0; n < 2; n += 1) seen.push((await stream.next()).value.offset);
+  assert.deepEqual(seen, [1, 2, 3, 4, 5]);
+  client.close();
+});
+
+test("a reader is ended by its signal and by close(), and fails when the server ends it", async () => {
+  const leaving = new AbortController();
+  const world = setUp(connect);
+  world.server.welcome();
+  const stopped = world.client.events("a", { signal: leaving.signal });
+  const waiting = stopped.next();
+  leaving.abort();
+  assert.deepEqual(await waiting, { value: undefined, done: true });
+  const closed = world.client.events("b").next();
+  const forbidden = world.client.events("c").next();
+  world.server.say({ type: "error", topic: "c", code: "forbidden", message: "No." });
+  assert.equal((await rejection(forbidden)).code, "forbidden");
+  world.client.close();
+  assert.deepEqual(await closed, { value: undefined, done: true });
+
+  const other = setUp(connect);
+  other.server.welcome();
+  const cut = other.client.events("d").next();
+  other.server.hangUp(4401);
+  assert.equal((await rejection(cut)).code, "closed");
+});
+
+test("a reader outlives refusals that pass", async () => {
+  const { client, server, clock } = setUp(connect);
+  server.welcome();
+  const next = client.events("t").next();
+  server.say({ type: "error", topic: "t", code: "unavailable", message: "Later." });
+  server.heard();
+  clock.pass(2000);
+  assert.deepEqual(server.heard(), [{ type: "subscribe", topic: "t" }]);
+  server.subscribed("t", 1, 0);
+  server.event("t", 1, 1);
+  assert.equal((await next).value.offset, 1);
+  client.close();
+});
+
+// submit().
+
+async function submitted() {
+  const world = setUp(connect);
+  world.server.welcome();
+  const work = world.client.submit("tell", { n: 1 }, { id: "one" });
+  assert.deepEqual(world.server.heard(), [{ type: "command", id: "one", name: "tell", args: { n: 1 } }]);
+  world.server.say({ type: "ack", id: "one", result: { topic: "t", job: "j1", n: 1 } });
+  assert.deepEqual(await work.ack, { topic: "t", job: "j1", n: 1 });
+  await settled();
+  return { ...world, work };
+}
+
+test("submit: the events of that job only, to its end", async () => {
+  const { client, server, work } = await submitted();
+  const reading = (async () => {
+    const names = [];
+    for await (const event of work.events) names.push(event.name);
+    return names;
+  })();
+  await settled();
+  server.subscribed("t", 1, 2, { replayed: 2 });
+  server.event("t", 1, 1, "ready", {}, "j0");
+  server.event("t", 1, 2, "ready", {}, "j1");
+  server.event("t", 1, 3, "succeeded", {}, "j1");
+  server.event("t", 1, 4, "ready", {}, "j1"); // redriven later: another story
+  assert.deepEqual(await reading, ["ready", "succeeded"]);
+  client.close();
+});
+
+test("submit: done is the job's last event", async () => {
+  const { client, server, work } = await submitted();
+  server.subscribed("t", 1, 0);
+  server.event("t", 1, 1, "running", { attempt: 1 }, "j1");
+  server.event("t", 1, 2, "succeeded", { attempt: 1 }, "other");
+  server.event("t", 1, 3, "succeeded", { attempt: 1 }, "j1");
+  const last = await work.done;
+  assert.deepEqual([last.name, last.offset], ["succeeded", 3]);
+  assert.deepEqual(server.heard().at(-1), { type: "unsubscribe", topic: "t" });
+  client.close();
+});
+
+for (const code of ["dead", "cancelled", "expired"]) {
+  test(`submit: done rejects when the job is ${code}`, async () => {
+    const { client, server, work } = await submitted();
+    server.subscribed("t", 1, 0);
+    server.event("t", 1, 1, code, { reason: "why", error: "ValueError: no" }, "j1");
+    const error = await rejection(work.done);
+    assert.ok(error instanceof JobError);
+    assert.deepEqual([error.code, error.reason, error.error], [code, "why", "ValueError: no"]);
+    client.close();
+  });
+}
+
+test("submit: a refused command is a refused job", async () => {
+  const { client, server } = setUp(connect);
+  server.welcome();
+  const work = client.submit("tell", {}, { id: "one" });
+  server.say({ type: "error", id: "one", code: "forbidden", message: "No." });
+  assert.equal((await rejection(work.ack)).code, "forbidden");
+  assert.equal((await rejection(work.done)).code, "forbidden");
+  const other = client.submit("tell", {}, { id: "two" });
+  server.say({ type: "ack", id: "two", result: {} });
+  assert.equal((await rejection(other.done)).code, "bad_result");
+  client.close();
+});
+
+test("submit: a log that was lost ends the waiting", async () => {
+  const { client, server, work } = await submitted();
+  server.subscribed("t", 1, 1, { replayed: 1 });
+  server.event("t", 1, 1, "ready", {}, "j1");
+  server.subscribed("t", 0, 0, { recovered: false });
+  assert.equal((await rejection(work.done)).code, "lost");
+  client.close();
+});
+
+// What the events of a job say.
+
+function story(...events) {
+  const view = new JobView();
+  const over = events.map(([name, data = {}]) => view.apply({ name, data }));
+  return { view, over };
+}
+
+test("a job that fails once: its tries, its wait, its error, and starting over", () => {
+  const first = story(
+    ["ready"],
+    ["running", { attempt: 1 }],
+    ["progress", { attempt: 1, fraction: 0.4, text: "reading" }],
+    ["retrying", { attempt: 1, failures: 1, max_retries: 5, due: 99, error: "OSError: torn" }],
+  );
+  assert.deepEqual(
+    [first.view.state, first.view.tryNumber, first.view.maxRetries, first.view.due, first.view.error],
+    ["scheduled", 2, 5, 99, "OSError: torn"],
+  );
+  assert.equal(first.view.waitsForRetry, true);
+  assert.deepEqual(first.over, [false, false, false, false]);
+  assert.equal(first.view.apply({ name: "ready", data: {} }), false);
+  assert.equal(first.view.apply({ name: "running", data: { attempt: 2 } }), true, "what attempt 1 said is void");
+  assert.deepEqual([first.view.state, first.view.fraction, first.view.text], ["running", null, ""]);
+  first.view.apply({ name: "succeeded", data: { attempt: 2 } });
+  assert.deepEqual([first.view.ended, first.view.fraction, first.view.error], [true, 1, ""]);
+});
+
+test("a rescue starts over without being a try", () => {
+  const { view, over } = story(
+    ["running", { attempt: 1 }],
+    ["emit", { attempt: 1, data: {} }],
+    ["rescued", { attempt: 1, rescues: 1 }],
+    ["ready"],
+    ["running", { attempt: 2 }],
+  );
+  assert.deepEqual([view.tryNumber, view.attempt, view.rescues], [1, 2, 1]);
+  assert.deepEqual(over, [false, false, false, false, true]);
+});
+
+test("a log that begins in the middle of an attempt is no start over", () => {
+  const { view, over } = story(["emit", { attempt: 3, data: {} }], ["progress", { attempt: 3, fraction: 0.5, text: "" }]);
+  assert.deepEqual([view.attempt, view.fraction, over], [3, 0.5, [false, false]]);
+});
+
+test("a dead job tells its last try, its reason and its error; unknown events change nothing", () => {
+  const { view } = story(
+    ["retrying", { attempt: 1, failures: 1, max_retries: 1, due: 9, error: "a" }],
+    ["running", { attempt: 2 }],
+    ["fireworks", {}],
+    ["dead", { attempt: 2, reason: "out of retries", error: "b" }],
+  );
+  assert.deepEqual(
+    [view.state, view.tryNumber, view.reason, view.error, view.due],
+    ["dead", 2, "out of retries", "b", null],
+  );
 });

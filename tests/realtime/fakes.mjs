@@ -72,8 +72,8 @@ export class Server {
     this.socket.onmessage?.({ data: typeof frame === "string" ? frame : JSON.stringify(frame) });
   }
 
-  event(topic, epoch, offset, name = "ready") {
-    this.say({ type: "event", topic, epoch, offset, at: 0, job: "j", name, data: {} });
+  event(topic, epoch, offset, name = "ready", data = {}, job = "j") {
+    this.say({ type: "event", topic, epoch, offset, at: 0, job, name, data });
   }
 
   subscribed(topic, epoch, offset, { recovered = true, replayed = 0 } = {}) {
@@ -91,15 +91,72 @@ export class Server {
   }
 }
 
-/** A client of a fake server: {client, server, clock, statuses, chance, window, document, reports}. */
-export function setUp(connect, options = {}) {
-  const clock = new Clock();
+/** What the tabs of one browser share: storage that tells the others, and locks. */
+export class Shared {
+  #held = new Map(); // name -> [{grant, granted}], the first one has it
+  values = new Map();
+  tabs = [];
+
+  /** The storage as one tab has it: its writes are events in the others. */
+  storageOf(window) {
+    const { values, tabs } = this;
+    tabs.push(window);
+    const tell = (key, newValue) => {
+      for (const tab of tabs) if (tab !== window) tab.dispatchEvent(Object.assign(new Event("storage"), { key, newValue }));
+    };
+    return {
+      get length() {
+        return values.size;
+      },
+      key: (index) => [...values.keys()][index] ?? null,
+      getItem: (key) => values.get(key) ?? null,
+      setItem: (key, value) => {
+        values.set(key, value);
+        tell(key, value);
+      },
+      removeItem: (key) => {
+        if (values.delete(key)) tell(key, null);
+      },
+    };
+  }
+
+  /** navigator.locks as one tab has it; `die()` is the end of the tab. */
+  locksOf() {
+    const mine = new Set();
+    return {
+      request: (name, { signal }, work) => {
+        let granted;
+        const turn = new Promise((resolve) => (granted = resolve));
+        const place = { granted };
+        const queue = this.#held.get(name) ?? this.#held.set(name, []).get(name);
+        queue.push(place);
+        const leave = () => {
+          mine.delete(leave);
+          const first = queue[0] === place;
+          if (queue.includes(place)) queue.splice(queue.indexOf(place), 1);
+          if (first) queue[0]?.granted();
+        };
+        mine.add(leave);
+        if (queue[0] === place) granted();
+        const aborted = new Promise((_, reject) =>
+          signal.addEventListener("abort", () => reject(Object.assign(new Error("aborted"), { name: "AbortError" }))),
+        );
+        return Promise.race([turn, aborted]).then(() => work()).finally(leave);
+      },
+      die: () => [...mine].forEach((leave) => leave()),
+    };
+  }
+}
+
+/** A client of a fake server: {client, server, clock, statuses, chance, window, document, reports, die}. */
+export function setUp(connect, { shared = null, withLocks = true, clock = new Clock(), ...options } = {}) {
   const server = new Server();
   const window = new EventTarget();
   const document = new EventTarget();
   document.visibilityState = "visible";
   const chance = { value: 0.5 };
   const reports = [];
+  const locks = withLocks ? shared?.locksOf() : undefined;
   const client = connect("ws://server/ws/", {
     ...options,
     environment: {
@@ -107,13 +164,22 @@ export function setUp(connect, options = {}) {
       setTimeout: clock.setTimeout,
       clearTimeout: clock.clearTimeout,
       now: () => clock.now,
+      wallClock: () => 1_800_000_000_000 + clock.now,
       random: () => chance.value,
       window,
       document,
+      storage: shared?.storageOf(window),
+      locks,
       report: (error) => reports.push(error),
     },
   });
   const statuses = [];
   client.onstatus = (status) => statuses.push(status);
-  return { client, server, clock, statuses, chance, window, document, reports };
+  /** The page is gone, without a word. */
+  const die = () => {
+    shared?.tabs.splice(shared.tabs.indexOf(window), 1);
+    server.socket.onmessage = server.socket.onclose = null;
+    locks?.die();
+  };
+  return { client, server, clock, statuses, chance, window, document, reports, die };
 }

@@ -3,16 +3,28 @@
  * where they were, and commands that are sent until they are answered. No dependencies. Types: client.d.ts.
  *
  *     import { connect } from "/static/realtime/client.js";
- *     const socket = connect("/ws/deliveries/");
+ *     const socket = connect("/ws/deliveries/", { user: "5" });
  *     socket.onstatus = (status) => show(status);
  *     const stop = socket.subscribe("user.5", { event(e) {}, snapshot(data) {} });
- *     const result = await socket.command("deliver", { url, payload });
+ *     for await (const event of socket.events("user.5")) show(event);
+ *     const work = socket.submit("deliver", { url, payload });
+ *     await work.done;
  */
+
+import { CommandError, Commands, makeId } from "./commands.js";
+import { EventStream } from "./iteration.js";
+import { isEnd, JobError, JobView } from "./job.js";
+import { MemoryOutbox, StoredOutbox } from "./outbox.js";
+import { Sender } from "./sender.js";
+import { backoff, Timers } from "./timers.js";
+import { Topics } from "./topics.js";
+
+export { backoff, CommandError, JobError, JobView };
 
 /** The version of the protocol that this client speaks. */
 export const VERSION = 1;
 
-/** Times in ms; pace in frames per second, below what the server allows; size in bytes. */
+/** Times in ms; pace in frames per second, below what the server allows; sizes in bytes. */
 export const DEFAULTS = Object.freeze({
   reconnectBase: 500,
   reconnectCap: 20_000,
@@ -22,60 +34,30 @@ export const DEFAULTS = Object.freeze({
   pongTimeout: 10_000,
   probeTimeout: 4_000, // after the network or the page came back
   retryBase: 1_000, // of a refused subscription, or a command that came too fast
+  resendFor: 240_000, // a command that was sent and not answered: less than the server remembers it (DEDUP_SECONDS)
+  keepFor: 86_400_000, // a command that was never sent
   framesPerSecond: 15,
   framesBurst: 30,
   frameBytes: 1_000_000, // servers drop the connection over larger ones, which would be sent again and again
+  outboxCommands: 500,
+  outboxBytes: 2_000_000,
 });
 
 /** Close codes after which trying again would not help, with what to say. */
 const FINAL = new Map([
   [1008, "the server refused this page's messages"],
+  [4400, "the server does not speak this page's version: reload the page"],
   [4401, "you are not signed in"],
   [4403, "you are not allowed to follow this"],
   [4429, "the server refused too many of this page's messages"],
 ]);
-const RETRYABLE = new Set(["unavailable", "internal", "too_fast"]);
-const ID = /^[A-Za-z0-9_-]{1,64}$/;
-
-/** Why a command or a subscription was refused. `code` as in the protocol, or "closed" or "timeout". */
-export class CommandError extends Error {
-  constructor(code, message, fields = {}) {
-    super(message);
-    this.name = "CommandError";
-    this.code = code;
-    this.fields = fields;
-  }
-}
-
-/** Commands that wait for their answer, in order. Another implementation with these methods can persist them. */
-export class MemoryOutbox {
-  #commands = new Map();
-
-  put(id, frame) {
-    this.#commands.set(id, frame);
-  }
-
-  delete(id) {
-    this.#commands.delete(id);
-  }
-
-  get(id) {
-    return this.#commands.get(id) ?? null;
-  }
-
-  entries() {
-    return [...this.#commands.entries()];
-  }
-}
+/** Too many sockets of this user: this one gives way until its page is used again, or two pages would take turns. */
+const PARKED = 4409;
+const OURS = new Set(["hello", "subscribe", "unsubscribe", "command", "ping", "checked"]);
 
 /** Open a socket to a path or URL and keep it open. See client.d.ts for the options. */
 export function connect(url, options = {}) {
   return new Socket(url, options);
-}
-
-/** Full jitter: anywhere between nothing and the cap of this attempt. */
-export function backoff(attempt, base, cap, random) {
-  return Math.round(random() * Math.min(cap, base * 2 ** Math.min(attempt, 30)));
 }
 
 function browser() {
@@ -84,23 +66,30 @@ function browser() {
     setTimeout: (work, ms) => globalThis.setTimeout(work, ms),
     clearTimeout: (timer) => globalThis.clearTimeout(timer),
     now: () => performance.now(),
+    wallClock: () => Date.now(),
     random: Math.random,
     window: globalThis.window ?? new EventTarget(),
     document: globalThis.document ?? new EventTarget(),
+    storage: allowed(() => globalThis.window?.localStorage),
+    locks: globalThis.navigator?.locks,
     report: (error) => console.error(error),
   };
+}
+
+/** What the browser gives, or undefined where it refuses (storage, with cookies turned off). */
+function allowed(give) {
+  try {
+    return give();
+  } catch {
+    return undefined;
+  }
 }
 
 function absolute(url) {
   const base = globalThis.location?.href;
   const found = base ? new URL(url, base) : new URL(url);
   found.protocol = found.protocol.replace(/^http/, "ws");
-  return found.href;
-}
-
-function makeId() {
-  const bytes = crypto.getRandomValues(new Uint8Array(16)); // randomUUID is not there on plain http
-  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+  return found;
 }
 
 class Socket {
@@ -108,36 +97,54 @@ class Socket {
   onstatus = null;
   /** Called with a CommandError about a frame that was no command and no subscription. */
   onerror = null;
+  /** Called with the answer of a command that this page did not ask for: one that a page before it left behind. */
+  onanswer = null;
+  /** Called with frames of types that are not of this protocol: a project's own. */
+  onmessage = null;
 
   #url;
+  #user;
   #env;
   #times;
-  #outbox;
+  #timers;
+  #sender;
+  #topics;
+  #commands;
   #socket = null;
   #status = { state: "connecting", retryIn: null, caughtUp: null, pending: 0, code: null, reason: "" };
   #attempt = 0; // failed ones since the socket was last steady
   #everLive = false;
   #liveSince = 0;
   #heardAt = 0;
-  #timers = new Map(); // name -> timer: one of each kind at a time
-  #topics = new Map(); // name -> {handlers, confirmed, refused, left (of the replay), refusals}
-  #waiting = new Map(); // command id -> {promise, resolve, reject}
-  #queue = []; // frames to send, each a function that gives the frame or null
-  #tokens;
-  #tokensAt = 0;
-  #caughtUp = 0;
-  #listeners = [];
+  #farewell = ""; // the sentence that the server sent before its close
+  #clockOffset = 0; // the server's clock minus this machine's, ms
+  #listening = new AbortController();
 
-  constructor(url, options) {
-    const { outbox = new MemoryOutbox(), environment = {}, ...times } = options;
-    this.#url = absolute(url);
+  constructor(url, { user = null, environment = {}, ...times } = {}) {
+    const found = absolute(url);
+    this.#url = found.href;
+    this.#user = user === null || user === "" ? null : String(user);
     this.#env = { ...browser(), ...environment };
     this.#times = { ...DEFAULTS, ...times };
-    this.#outbox = outbox;
-    this.#tokens = this.#times.framesBurst;
-    this.#status.pending = outbox.entries().length;
+    this.#timers = new Timers(this.#env);
+    this.#sender = new Sender(this.#env, this.#times, (frame) => this.#write(frame));
+    const link = {
+      env: this.#env,
+      times: this.#times,
+      send: (make) => this.#sender.send(make),
+      guard: (work) => this.#guard(work),
+      report: () => this.#report({}),
+      caughtUp: (count) => this.#report({ caughtUp: count }),
+      answer: (answer) => this.#guard(() => this.onanswer?.(answer)),
+    };
+    this.#topics = new Topics(link);
+    this.#commands = new Commands(link, this.#makeOutbox(found.pathname));
+    this.#commands.open();
     this.#listen(this.#env.window, "online", () => this.#hurry());
     this.#listen(this.#env.window, "offline", () => this.#probe());
+    this.#listen(this.#env.window, "pageshow", (event) => event.persisted && this.#hurry());
+    this.#listen(this.#env.window, "focus", () => this.#unpark());
+    this.#listen(this.#env.document, "resume", () => this.#hurry());
     this.#listen(this.#env.document, "visibilitychange", () => {
       if (this.#env.document.visibilityState === "visible") this.#hurry();
     });
@@ -149,26 +156,28 @@ class Socket {
     return { ...this.#status };
   }
 
+  /** The commands without an answer yet, those of earlier pages included: [{id, name, args}]. */
+  get pending() {
+    return this.#commands.list();
+  }
+
+  /** The server's time, ms since 1970, as far as it is known: countdowns to a `due` are right on a wrong clock too. */
+  get serverTime() {
+    return this.#env.wallClock() + this.#clockOffset;
+  }
+
   /**
    * Follow a topic. Handlers: event(event), snapshot(data), subscribed(info), error(commandError); each optional.
    * Every handler sees each event once and in order; `subscribed` with recovered false means: start over.
    * Returns the function that stops it.
    */
-  subscribe(name, handlers) {
-    let topic = this.#topics.get(name);
-    if (!topic) {
-      topic = { handlers: new Set(), confirmed: false, refused: false, left: 0, refusals: 0 };
-      this.#topics.set(name, topic);
-    }
-    const handler = { on: handlers, epoch: null, offset: null, fresh: false };
-    topic.handlers.add(handler);
-    this.#subscribeSoon(name, topic);
-    return () => {
-      if (!topic.handlers.delete(handler) || topic.handlers.size || this.#topics.get(name) !== topic) return;
-      this.#topics.delete(name);
-      this.#clear(`retry ${name}`);
-      this.#enqueue(() => (this.#topics.has(name) ? null : { type: "unsubscribe", topic: name }));
-    };
+  subscribe(name, handlers, after = null) {
+    return this.#topics.subscribe(name, handlers, after);
+  }
+
+  /** The same as an async iterable of events, snapshots and resets: see client.d.ts. */
+  events(name, { after = null, ...options } = {}) {
+    return new EventStream((handlers, place) => this.subscribe(name, handlers, place ?? after), options);
   }
 
   /**
@@ -176,25 +185,29 @@ class Socket {
    * Resolves with the result; rejects with a CommandError. With `timeout` (ms) it rejects with code "timeout" when no
    * answer has come by then; the command is still sent, and asking again with the same id waits for its answer.
    */
-  command(name, args = {}, { id = makeId(), timeout = null } = {}) {
-    if (!ID.test(id)) return Promise.reject(new CommandError("bad_input", `A command id is 1-64 of A-Za-z0-9_-: ${id}`));
+  command(name, args = {}, options = {}) {
     if (this.#status.state === "closed") return Promise.reject(this.#closedError());
-    const frame = { type: "command", id, name, args };
-    const bytes = new TextEncoder().encode(JSON.stringify(frame)).length;
-    if (bytes > this.#times.frameBytes) return Promise.reject(new CommandError("bad_input", `${bytes} bytes are too many`));
-    let waiting = this.#waiting.get(id);
-    if (!waiting) {
-      waiting = this.#wait(id);
-      if (!this.#outbox.get(id)) {
-        this.#outbox.put(id, frame);
-        this.#sendCommand(id);
-      }
-      this.#report({});
-    }
-    return timeout === null ? waiting.promise : this.#within(timeout, waiting.promise);
+    this.#unpark();
+    return this.#commands.command(name, args, options);
   }
 
-  /** Close for good. Commands without an answer reject with code "closed". */
+  /**
+   * Send a command whose result says which job it made, {topic, job}, and follow that job to its end:
+   * {id, ack, events, done}. See client.d.ts.
+   */
+  submit(name, args = {}, { id = makeId(), timeout = null } = {}) {
+    return new Submission(this, id, this.command(name, args, { id, timeout }));
+  }
+
+  /** Send a frame of a project's own type, if there is a connection; it is neither kept nor sent again. */
+  send(frame) {
+    if (OURS.has(frame.type)) throw new TypeError(`"${frame.type}" frames are made by this client`);
+    if (this.#status.state !== "live") return false;
+    this.#sender.send(() => frame);
+    return true;
+  }
+
+  /** Close for good. Commands without an answer reject with code "closed"; stored ones are sent by the next page. */
   close() {
     this.#stop(1000, "closed by this page");
   }
@@ -202,9 +215,9 @@ class Socket {
   // The connection.
 
   #open() {
-    this.#clear("reconnect");
-    this.#clear("countdown");
+    this.#timers.clearAll();
     this.#report({ state: this.#everLive ? "reconnecting" : "connecting", retryIn: null });
+    this.#farewell = "";
     let socket;
     try {
       socket = new this.#env.WebSocket(this.#url);
@@ -219,7 +232,7 @@ class Socket {
     socket.onclose = (event) => {
       if (socket === this.#socket) this.#lost(event.code, event.reason);
     };
-    this.#after("welcome", this.#times.welcomeTimeout, () => this.#drop("no welcome from the server"));
+    this.#timers.set("welcome", this.#times.welcomeTimeout, () => this.#drop("no welcome from the server"));
   }
 
   /** Give up this socket without waiting for the other side, which may be gone. */
@@ -231,29 +244,40 @@ class Socket {
   }
 
   #lost(code, reason) {
+    const said = reason || this.#farewell;
     this.#disconnect();
     if (FINAL.has(code)) {
-      this.#stop(code, reason || FINAL.get(code));
+      this.#stop(code, said || FINAL.get(code));
       return;
     }
     if (this.#liveSince && this.#env.now() - this.#liveSince >= this.#times.steadyAfter) this.#attempt = 0;
     this.#liveSince = 0;
+    if (code === PARKED) {
+      const why = said || "this page is open in too many places; it goes on here when it is used";
+      this.#report({ state: "parked", retryIn: null, caughtUp: null, code, reason: why });
+      return;
+    }
     const delay = backoff(this.#attempt, this.#times.reconnectBase, this.#times.reconnectCap, this.#env.random);
     this.#attempt += 1;
-    this.#after("reconnect", delay, () => this.#open());
-    this.#countDown(this.#env.now() + delay, { code, reason });
+    this.#timers.set("reconnect", delay, () => this.#open());
+    this.#countDown(this.#env.now() + delay, { code, reason: said });
   }
 
   #countDown(until, change = {}) {
     const left = Math.max(0, until - this.#env.now());
     this.#report({ state: "reconnecting", retryIn: left, caughtUp: null, ...change });
-    if (left > 0) this.#after("countdown", Math.min(1000, left), () => this.#countDown(until));
+    if (left > 0) this.#timers.set("countdown", Math.min(1000, left), () => this.#countDown(until));
   }
 
   /** The network or the page is back: connect now, or find out now whether the socket is still alive. */
   #hurry() {
+    this.#unpark();
     if (this.#timers.has("reconnect")) this.#open();
     else this.#probe();
+  }
+
+  #unpark() {
+    if (this.#status.state === "parked") this.#open();
   }
 
   #probe() {
@@ -263,21 +287,22 @@ class Socket {
   #beat() {
     const silent = this.#env.now() - this.#heardAt;
     if (silent >= this.#times.pingEvery) this.#ping(this.#times.pongTimeout);
-    else this.#after("beat", this.#times.pingEvery - silent, () => this.#beat());
+    else this.#timers.set("beat", this.#times.pingEvery - silent, () => this.#beat());
   }
 
   #ping(timeout) {
-    this.#clear("beat");
+    this.#timers.clear("beat");
     this.#write({ type: "ping" });
-    this.#after("pong", timeout, () => this.#drop("the server does not answer"));
+    this.#timers.set("pong", timeout, () => this.#drop("the server does not answer"));
   }
 
   #disconnect() {
     if (this.#socket) this.#socket.onmessage = this.#socket.onclose = null;
     this.#socket = null;
-    this.#queue = [];
-    for (const name of [...this.#timers.keys()]) if (!name.startsWith("timeout ")) this.#clear(name);
-    for (const topic of this.#topics.values()) topic.confirmed = false;
+    this.#timers.clearAll();
+    this.#sender.stop();
+    this.#topics.disconnected();
+    this.#commands.disconnected();
   }
 
   #stop(code, reason) {
@@ -285,14 +310,15 @@ class Socket {
     const socket = this.#socket;
     this.#disconnect();
     socket?.close();
-    for (const [target, kind, listener] of this.#listeners) target.removeEventListener(kind, listener);
+    this.#listening.abort();
     this.#report({ state: "closed", retryIn: null, caughtUp: null, code, reason });
-    for (const waiting of this.#waiting.values()) waiting.reject(this.#closedError());
-    this.#waiting.clear();
+    this.#topics.closed(this.#closedError());
+    this.#commands.closed(this.#closedError());
   }
 
   #closedError() {
-    return new CommandError("closed", `The connection is closed: ${this.#status.reason}.`);
+    const error = new CommandError("closed", `The connection is closed: ${this.#status.reason}.`);
+    return Object.assign(error, { byPage: this.#status.code === 1000 });
   }
 
   // Frames from the server.
@@ -300,7 +326,7 @@ class Socket {
   #receive(data) {
     this.#heardAt = this.#env.now();
     if (this.#timers.has("pong")) {
-      this.#clear("pong"); // whatever it is, the server is there
+      this.#timers.clear("pong"); // whatever it is, the server is there
       this.#beat();
     }
     let frame;
@@ -314,202 +340,68 @@ class Socket {
       case "welcome":
         return this.#welcome(frame);
       case "event":
-        return this.#event(frame);
+        return this.#topics.event(frame);
       case "subscribed":
-        return this.#subscribed(frame);
+        return this.#topics.subscribed(frame);
       case "snapshot":
-        return this.#snapshot(frame);
+        return this.#topics.snapshot(frame);
       case "ack":
-        return this.#settle(frame.id, (waiting) => waiting.resolve(frame.result));
+        return this.#commands.acknowledged(frame);
       case "error":
         return this.#error(frame);
       case "check":
         return this.#write({ type: "checked", n: frame.n });
-    } // a pong was heard already; other types are for newer clients
+      case "pong":
+        return; // heard already
+      default:
+        this.#guard(() => this.onmessage?.(frame));
+    }
   }
 
-  #welcome(frame) {
-    this.#clear("welcome");
-    if (frame.v !== VERSION) {
-      this.#stop(null, `the server speaks version ${frame.v} and this page version ${VERSION}: reload the page`);
+  #welcome({ v, user, now, dedup }) {
+    this.#timers.clear("welcome");
+    if (v !== VERSION) {
+      this.#stop(null, `the server speaks version ${v} and this page version ${VERSION}: reload the page`);
       return;
     }
+    if (user !== undefined && this.#user !== null && user !== this.#user) {
+      this.#stop(null, "somebody else has signed in here: reload the page");
+      return;
+    }
+    this.#user ??= user ?? null;
+    if (now) this.#clockOffset = now - this.#env.wallClock();
+    const again = this.#everLive;
     this.#liveSince = this.#env.now();
-    this.#tokens = this.#times.framesBurst;
-    this.#tokensAt = this.#liveSince;
-    this.#caughtUp = this.#everLive ? 0 : null;
     this.#everLive = true;
+    this.#sender.start();
     this.#report({ state: "live", retryIn: null, caughtUp: null, code: null, reason: "" });
-    for (const [name, topic] of this.#topics) this.#subscribeSoon(name, topic);
-    for (const [id] of this.#outbox.entries()) this.#sendCommand(id);
+    this.#topics.connected(again);
+    this.#commands.connected(dedup);
     this.#beat();
-    this.#maybeCaughtUp();
   }
 
-  #subscribeSoon(name, topic) {
-    topic.confirmed = topic.refused = false;
-    this.#enqueue(() => (this.#topics.get(name) === topic ? this.#subscribeFrame(name, topic) : null));
+  #error(frame) {
+    if (frame.code === "closing") this.#farewell = frame.message;
+    else if (frame.id !== undefined) this.#commands.refused(frame);
+    else if (frame.topic !== undefined) this.#topics.refused(frame);
+    else this.#guard(() => this.onerror?.(new CommandError(frame.code, frame.message, frame.fields)));
   }
 
-  /** Where the handlers of a topic are: the one that is furthest behind decides, a new one needs everything. */
-  #subscribeFrame(name, topic) {
-    const frame = { type: "subscribe", topic: name };
-    const handlers = [...topic.handlers];
-    if (handlers.some((handler) => handler.offset === null)) return frame;
-    const { epoch } = handlers[0];
-    if (handlers.some((handler) => handler.epoch !== epoch)) return frame;
-    return { ...frame, epoch, offset: Math.min(...handlers.map((handler) => handler.offset)) };
-  }
+  // Small things.
 
-  #subscribed({ topic: name, epoch, offset, replayed }) {
-    const topic = this.#topics.get(name);
-    if (!topic) return;
-    const start = offset - replayed;
-    topic.confirmed = true;
-    topic.refusals = 0;
-    topic.left = replayed;
-    if (this.#caughtUp !== null) this.#caughtUp += replayed;
-    for (const handler of topic.handlers) {
-      // From the log's end when it was empty (epoch 0), events count from 1 in whatever log follows.
-      const same = handler.offset !== null && (handler.epoch === epoch || handler.epoch === 0);
-      const recovered = same && start <= handler.offset && handler.offset <= offset;
-      handler.fresh = !recovered;
-      handler.epoch = epoch;
-      if (!recovered) handler.offset = start;
-      const info = { topic: name, epoch, offset, recovered, replayed: offset - handler.offset };
-      this.#call(handler, "subscribed", info);
-    }
-    this.#maybeCaughtUp();
-  }
-
-  #snapshot({ topic: name, data }) {
-    for (const handler of this.#topics.get(name)?.handlers ?? []) {
-      if (handler.fresh) this.#call(handler, "snapshot", data);
-    }
-  }
-
-  #event(event) {
-    const topic = this.#topics.get(event.topic);
-    if (!topic?.confirmed) return; // of a subscription that is being made again
-    for (const handler of topic.handlers) {
-      if (handler.offset === null) continue; // it came after this subscription: its own is on the way
-      const follows = handler.epoch === event.epoch || (handler.epoch === 0 && handler.offset === 0);
-      if (!follows || event.offset > handler.offset + 1) {
-        this.#subscribeSoon(event.topic, topic); // a gap: ask for what is between
-        return;
-      }
-      if (event.offset <= handler.offset) continue; // seen
-      handler.epoch = event.epoch;
-      handler.offset = event.offset;
-      this.#call(handler, "event", event);
-    }
-    if (topic.left > 0) {
-      topic.left -= 1;
-      this.#maybeCaughtUp();
-    }
-  }
-
-  /** After a reconnect, once every topic is followed again and its replay has arrived: say how much that was. */
-  #maybeCaughtUp() {
-    if (this.#caughtUp === null || this.#status.caughtUp !== null) return;
-    for (const topic of this.#topics.values()) {
-      if (!topic.refused && (!topic.confirmed || topic.left > 0)) return;
-    }
-    this.#report({ caughtUp: this.#caughtUp });
-    this.#caughtUp = null;
-  }
-
-  #error({ id, topic: name, code, message, fields }) {
-    const error = new CommandError(code, message, fields);
-    const topic = this.#topics.get(name);
-    if (id !== undefined && code === "too_fast") {
-      this.#after(`resend ${id}`, this.#times.retryBase * (1 + this.#env.random()), () => this.#sendCommand(id));
-    } else if (id !== undefined) {
-      this.#settle(id, (waiting) => waiting.reject(error));
-    } else if (topic) {
-      if (RETRYABLE.has(code)) {
-        const { retryBase, reconnectCap } = this.#times;
-        const delay = retryBase + backoff(topic.refusals, retryBase, reconnectCap, this.#env.random);
-        topic.refusals += 1;
-        this.#after(`retry ${name}`, delay, () => this.#subscribeSoon(name, topic));
-      }
-      topic.refused = true;
-      for (const handler of topic.handlers) this.#call(handler, "error", error);
-      this.#maybeCaughtUp();
-    } else if (name === undefined) {
-      this.#guard(() => this.onerror?.(error));
-    }
-  }
-
-  // Commands.
-
-  #wait(id) {
-    const waiting = {};
-    waiting.promise = new Promise((resolve, reject) => Object.assign(waiting, { resolve, reject }));
-    waiting.promise.catch(() => {}); // who asked hears of it; nobody having asked (yet) is no error
-    this.#waiting.set(id, waiting);
-    return waiting;
-  }
-
-  #settle(id, tell) {
-    this.#outbox.delete(id);
-    this.#clear(`resend ${id}`);
-    const waiting = this.#waiting.get(id);
-    this.#waiting.delete(id);
-    if (waiting) tell(waiting);
-    this.#report({});
-  }
-
-  #sendCommand(id) {
-    this.#enqueue(() => this.#outbox.get(id));
-  }
-
-  #within(timeout, promise) {
-    return new Promise((resolve, reject) => {
-      const key = `timeout ${makeId()}`;
-      const sentence = `No answer within ${timeout} ms; the command stays in the outbox and is sent until it is answered.`;
-      this.#after(key, timeout, () => reject(new CommandError("timeout", sentence)));
-      promise.then(resolve, reject).finally(() => this.#clear(key));
-    });
-  }
-
-  // Sending, at a pace that the server accepts. Nothing is queued while there is no socket: `#welcome` starts over.
-
-  #enqueue(make) {
-    if (this.#status.state !== "live") return;
-    this.#queue.push(make);
-    this.#pump();
-  }
-
-  #pump() {
-    if (this.#timers.has("pump")) return;
-    const { framesPerSecond, framesBurst } = this.#times;
-    const now = this.#env.now();
-    this.#tokens = Math.min(framesBurst, this.#tokens + ((now - this.#tokensAt) * framesPerSecond) / 1000);
-    this.#tokensAt = now;
-    while (this.#queue.length && this.#tokens >= 1) {
-      const frame = this.#queue.shift()();
-      if (frame === null) continue;
-      this.#tokens -= 1;
-      this.#write(frame);
-    }
-    if (this.#queue.length) this.#after("pump", 1000 / framesPerSecond, () => this.#pump());
+  #makeOutbox(path) {
+    if (this.#user === null || !this.#env.storage) return new MemoryOutbox();
+    return new StoredOutbox(this.#user, path, makeId(), this.#times.keepFor, this.#env);
   }
 
   #write(frame) {
     if (this.#socket?.readyState === 1) this.#socket.send(JSON.stringify(frame));
   }
 
-  // Small things.
-
   #report(change) {
     const before = JSON.stringify(this.#status);
-    Object.assign(this.#status, change, { pending: this.#outbox.entries().length });
+    Object.assign(this.#status, change, { pending: this.#commands.pending });
     if (JSON.stringify(this.#status) !== before) this.#guard(() => this.onstatus?.(this.status));
-  }
-
-  #call(handler, kind, argument) {
-    this.#guard(() => handler.on[kind]?.(argument));
   }
 
   #guard(work) {
@@ -520,23 +412,56 @@ class Socket {
     }
   }
 
-  #after(name, ms, work) {
-    this.#clear(name);
-    const timer = this.#env.setTimeout(() => {
-      this.#timers.delete(name);
-      work();
-    }, ms);
-    this.#timers.set(name, timer);
-  }
-
-  #clear(name) {
-    if (!this.#timers.has(name)) return;
-    this.#env.clearTimeout(this.#timers.get(name));
-    this.#timers.delete(name);
-  }
-
   #listen(target, kind, listener) {
-    target.addEventListener(kind, listener);
-    this.#listeners.push([target, kind, listener]);
+    target.addEventListener(kind, listener, { signal: this.#listening.signal });
+  }
+}
+
+/** A command and the job that it made. */
+class Submission {
+  /** The id of the command. */
+  id;
+  /** Promise of the command's result. */
+  ack;
+  /** Promise of the job's last event; rejects with a JobError, or a CommandError when there is no job to follow. */
+  done;
+
+  #socket;
+
+  constructor(socket, id, ack) {
+    this.#socket = socket;
+    this.id = id;
+    this.ack = ack;
+    this.done = this.#toItsEnd();
+    this.done.catch(() => {}); // who asks hears of it
+  }
+
+  /** The job's events from its first to its last. Each reading begins anew. */
+  get events() {
+    return { [Symbol.asyncIterator]: () => this.#read() };
+  }
+
+  async *#read() {
+    const { topic, job } = await this.#made();
+    const stream = this.#socket.events(topic, { keep: (item) => item.type !== "event" || item.job === job });
+    for await (const item of stream) {
+      yield item;
+      if (isEnd(item)) return;
+    }
+  }
+
+  async #toItsEnd() {
+    for await (const item of this.events) {
+      if (item.name === "succeeded") return item;
+      if (isEnd(item)) throw new JobError(item);
+      if (item.type === "reset" && item.offset === 0) throw new CommandError("lost", "The store lost the log of this job.");
+    }
+    throw new CommandError("closed", "The connection was closed before the job had ended.");
+  }
+
+  async #made() {
+    const { topic, job } = (await this.ack) ?? {};
+    if (typeof topic === "string" && typeof job === "string") return { topic, job };
+    throw new CommandError("bad_result", "submit() needs a command whose result has `topic` and `job`.");
   }
 }
