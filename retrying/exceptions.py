@@ -16,6 +16,10 @@ class InvalidJob(RetryingError, ValueError):
     """The job can't be enqueued as it was given; nothing was written."""
 
 
+class NotUnique(RetryingError):
+    """Another job holds the unique name."""
+
+
 class InvalidPolicy(RetryingError, ValueError):
     """The retry policy is not valid."""
 

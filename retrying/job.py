@@ -66,6 +66,10 @@ class Job:
     topic: str | None = None
     #: A running job was asked to stop.
     cancel_requested: bool = False
+    #: The name that it holds, or held, as the only one.
+    unique: str | None = None
+    #: Of what ``enqueue`` returns: the job was there before, by its id or its unique name; nothing was written.
+    duplicate: bool = False
 
     @classmethod
     def from_fields(cls, channel: str, job_id: str, fields: Mapping[str, str]) -> Job:
@@ -96,6 +100,7 @@ class Job:
             reason=fields.get("reason", ""),
             topic=fields.get("topic") or None,
             cancel_requested="cancel" in fields,
+            unique=fields.get("unique"),
         )
 
 

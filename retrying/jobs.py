@@ -183,7 +183,10 @@ aretry_now = awaitable(retry_now)
 
 @blocking
 def redrive(channel: str, job_id: str, *, using: str = "default") -> Steps[State | None]:
-    """Make a dead letter ready again, its failures and rescues counted anew. Returns its state now; None: unknown."""
+    """Make a dead letter ready again, its failures and rescues counted anew. Returns its state now; None: unknown.
+
+    Raises NotUnique when another job holds its unique name meanwhile: then it stays dead.
+    """
     return ask(_store(using).redrive(channel, job_id))
 
 
@@ -212,7 +215,8 @@ def redrive_all(
     """Make dead letters ready again, those that died first first. Returns how many.
 
     ``limit``: at most so many. ``rate``: so many a second: they are scheduled one after the other, so that what made
-    them fail isn't flooded. Letters that die meanwhile are left alone. Raises ValueError: a limit or rate not above 0.
+    them fail isn't flooded. Letters that die meanwhile, and those whose unique name another job holds, are left alone.
+    Raises ValueError: a limit or rate not above 0.
     """
     if limit is not None and limit < 1:
         raise ValueError(f"limit takes a number from 1 on, or None, got {limit!r}")

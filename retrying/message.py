@@ -6,7 +6,7 @@ import math
 import re
 import secrets
 from datetime import datetime, timedelta
-from typing import Any, TypedDict, Unpack
+from typing import Any, Literal, TypedDict, Unpack
 
 from .exceptions import InvalidJob
 from .policy import RetryPolicy
@@ -15,6 +15,7 @@ from .store.calls import NewJob
 #: As Channels has it: ASCII letters, digits, hyphen, underscore, period; less than 100 characters.
 CHANNEL_NAME = re.compile(r"[a-zA-Z\d\-_.]{1,99}")
 JOB_ID = re.compile(r"[a-zA-Z\d\-_.:@]{1,200}")
+UNIQUE_NAME = JOB_ID
 TOPIC_NAME = re.compile(r"[a-zA-Z\d\-_.:]{1,200}")
 MAX_DEPTH = 64
 #: Longest delay and expiry: a time so far off is a mistake, and dates end somewhere.
@@ -74,6 +75,21 @@ def check_job_id(job_id: object) -> None:
         raise InvalidJob(f"job_id takes 1-200 of A-Z a-z 0-9 - _ . : @, got {job_id!r:.300}")
 
 
+def check_unique(unique: object, until: object, period: object) -> None:
+    if unique is None:
+        if until is not None or period is not None:
+            raise InvalidJob("unique_until and unique_for need unique, the name that one job may hold at a time")
+        return
+    if not isinstance(unique, str) or not UNIQUE_NAME.fullmatch(unique):
+        raise InvalidJob(f"unique takes a name of 1-200 of A-Z a-z 0-9 - _ . : @, got {unique!r:.300}")
+    if until not in (None, "finished", "started"):
+        raise InvalidJob(
+            f"unique_until takes 'finished' or 'started', got {until!r:.100}; a time is said by unique_for=seconds"
+        )
+    if until is not None and period is not None:
+        raise InvalidJob("unique_until and unique_for both say how long the name is held: pass one of them")
+
+
 def check_topic(topic: object) -> None:
     if not isinstance(topic, str) or not TOPIC_NAME.fullmatch(topic):
         raise InvalidJob(f"topic takes 1-200 of A-Z a-z 0-9 - _ . :, got {topic!r:.300}")
@@ -116,6 +132,12 @@ class JobOptions(TypedDict, total=False):
     topic: str | None
     #: Goes over the handler's and the channel's; data only.
     policy: RetryPolicy | None
+    #: A name that one job of the channel holds at a time: while it is held, enqueueing gives that job back.
+    unique: str | None
+    #: How long it is held: until the job has "finished", in whatever way (the default), or has "started".
+    unique_until: Literal["finished", "started"] | None
+    #: Instead: seconds or timedelta for which it is held, whatever becomes of the job.
+    unique_for: float | timedelta | None
 
 
 def new_job(payload: bytes, *, max_bytes: int, **options: Unpack[JobOptions]) -> NewJob:
@@ -135,6 +157,11 @@ def new_job(payload: bytes, *, max_bytes: int, **options: Unpack[JobOptions]) ->
         check_job_id(job_id)
     if topic is not None:
         check_topic(topic)
+    unique, until, unique_for = options.get("unique"), options.get("unique_until"), options.get("unique_for")
+    check_unique(unique, until, unique_for)
+    held = _ms(unique_for, "unique_for")
+    if held == 0:
+        raise InvalidJob(f"unique_for takes seconds > 0 or a timedelta, got {unique_for!r}")
     if isinstance(priority, bool) or not isinstance(priority, int) or not -100 <= priority <= 100:
         raise InvalidJob(f"priority takes a whole number from -100 to 100, larger first, got {priority!r}")
     if run_at is not None:
@@ -151,4 +178,7 @@ def new_job(payload: bytes, *, max_bytes: int, **options: Unpack[JobOptions]) ->
         expires=_ms(options.get("expires"), "expires"),
         topic=topic,
         policy=_policy(policy),
+        unique=unique,
+        unique_until_started=until == "started",
+        unique_for=held,
     )

@@ -10,21 +10,23 @@ from .job import Job, from_ms
 from .joblayer import JobLayer
 from .layers import get_layer
 from .message import JobOptions, check_channel, check_json, new_job
-from .store.calls import Call, Enqueued, NewJob
+from .store.calls import Enqueued, NewJob
 
 
 def enqueue(channel: str, message: dict[str, Any], *, using: str = "default", **options: Unpack[JobOptions]) -> Job:
     """Store a job for ``channel``; from sync code (``aenqueue`` from async).
 
     ``message``: JSON values only, with a ``type`` that names the handler. ``using``: alias of the channel layer.
-    ``options``: ``job_id``, ``delay``, ``run_at``, ``priority``, ``expires``, ``topic``, ``policy``; see JobOptions.
+    ``options``: ``job_id``, ``delay``, ``run_at``, ``priority``, ``expires``, ``topic``, ``policy``, ``unique``,
+    ``unique_until``, ``unique_for``; see JobOptions.
 
-    Returns the job; the first one, when ``job_id`` is known already. Raises InvalidJob (nothing written), ChannelFull,
-    StoreFull, StoreUnavailable (it may have been stored: repeat it with the same ``job_id``).
+    Returns the job; the first one, as a ``duplicate``, when ``job_id`` is known already or ``unique`` is held: nothing
+    was written then. Raises InvalidJob (nothing written), ChannelFull, StoreFull, StoreUnavailable (it may have been
+    stored: repeat it with the same ``job_id``).
     """
     layer = get_layer(using)
-    job, call = _prepare(layer, channel, message, options)
-    return _stored(channel, job, layer.store.run(call))
+    job = _prepare(layer, channel, message, options)
+    return _stored(channel, job, options, layer.store.run(layer.enqueue_call(channel, [job])))
 
 
 async def aenqueue(
@@ -32,32 +34,33 @@ async def aenqueue(
 ) -> Job:
     """``enqueue`` for async code."""
     layer = get_layer(using)
-    job, call = _prepare(layer, channel, message, options)
-    return _stored(channel, job, await layer.arun(call))
+    job = _prepare(layer, channel, message, options)
+    return _stored(channel, job, options, await layer.arun(layer.enqueue_call(channel, [job])))
 
 
-def _prepare(
-    layer: JobLayer, channel: str, message: dict[str, Any], options: JobOptions
-) -> tuple[NewJob, Call[list[Enqueued]]]:
+def _prepare(layer: JobLayer, channel: str, message: dict[str, Any], options: JobOptions) -> NewJob:
     check_channel(channel)
     if not isinstance(message, dict):
         raise InvalidJob(f"message takes a dict with a 'type', got {type(message).__name__}")
     if not isinstance(message.get("type"), str) or not message["type"]:
         raise InvalidJob("message needs a 'type': the name of the handler that runs it, e.g. 'report.build'")
     check_json(message)
-    job = new_job(layer.encode(message), max_bytes=get_settings().MAX_MESSAGE_BYTES, **options)
-    return job, layer.enqueue_call(channel, [job])
+    return new_job(layer.encode(message), max_bytes=get_settings().MAX_MESSAGE_BYTES, **options)
 
 
-def _stored(channel: str, job: NewJob, reply: list[Enqueued]) -> Job:
+def _stored(channel: str, job: NewJob, options: JobOptions, reply: list[Enqueued]) -> Job:
     (result,) = reply
+    held = result.id != job.id  # another job holds the unique name
     return Job(
-        id=job.id,
+        id=result.id,
         channel=channel,
         state=result.state,
         attempt=result.attempt,
-        priority=job.priority,
+        priority=result.priority,
         created_at=None if result.created is None else from_ms(result.created),
         due_at=None if result.due is None else from_ms(result.due),
-        topic=job.topic,
+        topic=result.topic or None,
+        unique=job.unique if result.new or held else None,
+        # A random id that is known is that of this very request, sent again because its reply was lost.
+        duplicate=held or (not result.new and options.get("job_id") is not None),
     )

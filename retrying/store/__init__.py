@@ -275,7 +275,7 @@ class Store:
         return self._call("retry_now", channel, calls.parse_state, job_id)
 
     def redrive(self, channel: str, job_id: str) -> Call[State | None]:
-        return self._call("redrive", channel, calls.parse_state, job_id)
+        return self._call("redrive", channel, calls.redrive_parser(job_id), job_id)
 
     def get(self, channel: str, job_id: str) -> Call[Job | None]:
         return self._call("get", channel, calls.job_parser(channel, job_id), job_id)
@@ -296,7 +296,7 @@ class Store:
     ) -> Call[Redriven]:
         """Redrive a bounded number of dead letters, ``pace`` ms apart. ``token``: new and random for every batch."""
         spacing = "" if pace is None else f"{pace:.6f}"
-        since = ("", "") if after is None else (after.before, after.due)
+        since = ("", "", 0) if after is None else (after.before, after.due, after.left)
         return self._call("redrive_all", channel, calls.parse_redriven, token, wanted, spacing, *since)
 
     def purge(self, channel: str, job_id: str) -> Call[State | None]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from ..exceptions import NotUnique
 from ..job import Counts, Job, State, WorkerInfo
 from .scripts import Script
 
@@ -48,10 +49,17 @@ class NewJob:
     expires: int | None = None
     topic: str | None = None
     policy: str | None = None
+    #: A name that one job holds at a time: until it has ended, until it has started, or for so many ms.
+    unique: str | None = None
+    unique_until_started: bool = False
+    unique_for: int | None = None
 
     def args(self) -> tuple[Arg, ...]:
+        hold: Arg = "started" if self.unique_until_started else "" if self.unique_for is None else self.unique_for
         return (
             self.id,
+            self.unique or "",
+            hold,
             self.payload,
             self.priority,
             *("" if value is None else value for value in (self.delay, self.run_at, self.expires)),
@@ -61,13 +69,16 @@ class NewJob:
 
 
 class Enqueued(NamedTuple):
-    """``new``: False when the id was known already; then the rest tells of the job that has it. Times in ms."""
+    """``new``: False when the id is known or the unique name held; the rest tells of that job. Times in ms."""
 
     new: bool
     state: State
     due: int | None
     created: int | None
     attempt: int
+    id: str
+    priority: int
+    topic: str
 
 
 class Claimed(NamedTuple):
@@ -206,12 +217,14 @@ class Purged(NamedTuple):
 
 
 class Redriven(NamedTuple):
-    """``before``: ms up to which dead letters count; ``due``: ms at which the next one is due."""
+    """``before``: ms up to which dead letters count; ``due``: ms at which the next one is due; ``left``: those that
+    stay dead, because another job holds their unique name."""
 
     done: int
     more: bool
     before: str
     due: str
+    left: int
 
 
 def text(value: bytes | str | int) -> str:
@@ -226,9 +239,16 @@ def pairs(flat: Sequence[bytes]) -> dict[str, str]:
 def parse_enqueued(reply: list[Any]) -> list[Enqueued]:
     return [
         Enqueued(
-            new == 1, State(text(state)), int(due) if due else None, int(created) if created else None, int(attempt)
+            new == 1,
+            State(text(state)),
+            int(due) if due else None,
+            int(created) if created else None,
+            int(attempt),
+            text(id),
+            int(priority),
+            text(topic),
         )
-        for new, state, due, created, attempt in reply
+        for new, state, due, created, attempt, id, priority, topic in reply
     ]
 
 
@@ -278,6 +298,18 @@ def parse_state(reply: bytes) -> State | None:
     return State(text(reply)) if reply else None
 
 
+def redrive_parser(job_id: str) -> Callable[[list[bytes]], State | None]:
+    def parse(reply: list[bytes]) -> State | None:
+        state, other = reply
+        if other:
+            raise NotUnique(
+                f"job {job_id!r} stays dead: job {text(other)!r} holds its unique name; redrive it when that has ended"
+            )
+        return parse_state(state)
+
+    return parse
+
+
 def parse_counts(reply: list[int]) -> Counts:
     scheduled, ready, running, dead, finished, oldest = reply
     return Counts(
@@ -313,5 +345,5 @@ def parse_purged(reply: list[Any]) -> Purged:
 
 
 def parse_redriven(reply: bytes) -> Redriven:
-    _token, done, more, before, due = text(reply).split()
-    return Redriven(int(done), more == "1", before, due)
+    _token, done, more, before, due, left = text(reply).split()
+    return Redriven(int(done), more == "1", before, due, int(left))

@@ -35,7 +35,9 @@ def advance(seconds: float | timedelta, *, using: str = "default") -> None:
             first = 0
             while store.run(Call(script("advance", "retrying.testing"), keys, (0, 0, ms, name, first, PAGE), int)):
                 first += PAGE
-        for kind, prefix, type_ in (("job", keys[0], "string"), ("topic", keys[10], "stream")):
+        for kind, prefix, type_ in (
+            ("job", keys[0], "string"), ("topic", keys[10], "stream"), ("unique", keys[12], "string"),
+        ):  # fmt: skip
             for names in _pages(store, prefix, type_):
                 words = [word for name in names for word in (kind, name)]
                 store.run(Call(script("age", "retrying.testing"), keys, (0, 0, ms, len(names), *words), int))

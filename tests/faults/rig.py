@@ -268,7 +268,7 @@ class Rig:
             name = key.removeprefix(start)
             if client.ttl(key) == -1:
                 assert key.startswith(start), f"an unknown key without a TTL: {key}"
-                assert name in ETERNAL or name.startswith("job:"), f"an unknown key without a TTL: {key}"
+                assert name in ETERNAL or name.startswith(("job:", "unique:")), f"an unknown key without a TTL: {key}"
                 if name.startswith("job:"):
                     hashes.add(name.removeprefix("job:"))
         stuck = hashes - places.keys()

@@ -62,6 +62,18 @@ OPTIONS: dict[str, tuple[dict[str, Any], str]] = {
     "priority 0.5": ({"priority": 0.5}, "priority takes a whole number"),
     "topic with a space": ({"topic": "a b"}, "topic takes 1-200 of"),
     "policy that is a dict": ({"policy": {"max_retries": 1}}, "policy takes a RetryPolicy, got dict"),
+    "empty unique name": ({"unique": ""}, "unique takes a name of 1-200 of"),
+    "unique name with a brace": ({"unique": "{a}"}, "unique takes a name of 1-200 of"),
+    "unknown unique_until": (
+        {"unique": "a", "unique_until": "done"},
+        "takes 'finished' or 'started', got 'done'",
+    ),
+    "unique until a time": ({"unique": "a", "unique_until": 60}, "a time is said by unique_for"),
+    "unique for no time": ({"unique": "a", "unique_for": 0}, "unique_for takes seconds > 0"),
+    "unique for a word": ({"unique": "a", "unique_for": "1h"}, "unique_for takes seconds"),
+    "unique for and until": ({"unique": "a", "unique_for": 5, "unique_until": "started"}, "pass one of them"),
+    "until without unique": ({"unique_until": "started"}, "need unique, the name"),
+    "for without unique": ({"unique_for": 5}, "need unique, the name"),
     "policy with a function": ({"policy": RetryPolicy(backoff=lambda e, j: 1)}, "belongs on the handler"),
 }
 

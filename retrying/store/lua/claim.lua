@@ -16,7 +16,10 @@ for i = 1, successes do
   local id, held = take(), take()
   local status = fence(id, held)
   if status == 1 then
-    local job = read(id, 'topic', 'attempt')
+    local job = read(id, 'topic', 'attempt', 'unique')
+    if job[3] then
+      ended(id)
+    end
     if keep > 0 then
       unlease(id, held)
       call('HSET', JOB .. id, 'state', 'succeeded', 'finished', now)
@@ -61,7 +64,7 @@ if wanted > 0 and call('HEXISTS', META, 'paused') == 0 then
   local popped = call('ZPOPMIN', READY, wanted)
   for i = 1, #popped, 2 do
     local id = popped[i]
-    local job = read(id, 'state', 'topic', 'expires', 'attempt', 'v')
+    local job = read(id, 'state', 'topic', 'expires', 'attempt', 'v', 'unique_until')
     if job[1] == 'ready' then -- anything else was evicted or tampered with: there is nothing to run
       if tonumber(job[5]) > FORMAT then
         call('ZADD', NEWER, popped[i + 1], id)
@@ -69,6 +72,9 @@ if wanted > 0 and call('HEXISTS', META, 'paused') == 0 then
         finish(id, job[2], 'expired', 'expired before its first attempt')
       else
         local attempt = call('HINCRBY', JOB .. id, 'attempt', 1)
+        if job[6] == 'started' then
+          let_go(id, read(id, 'unique')[1])
+        end
         add(id)
         call('HSET', JOB .. id, 'state', 'running', 'token', token, 'worker', worker, 'started', now)
         call('ZADD', LEASES, now + lease, id)

@@ -14,10 +14,12 @@
 --   BELL         list    at most one element: a hint for a blocking pop that READY holds something
 --   NEWER        zset    ids of jobs of a newer format, left for a newer worker, by their order in READY
 --   TOPIC..name  stream  log of a topic, ids <epoch>-<offset>, capped, with a TTL; its key is also the pub/sub channel
+--   UNIQUE..name string  id of the job that holds a unique name: lives as long as that job's hold, or has a TTL
 --
 -- Times are the server's, in ms. ARGV[1] and ARGV[2] cap a topic: events kept, and ms kept after the last event.
 local JOB, READY, SCHEDULED, LEASES, DEAD, FINISHED = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local SUCCEEDED, WORKERS, META, BELL, TOPIC, NEWER = KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12]
+local UNIQUE = KEYS[13]
 local FORMAT = 1 -- of a job's hash; what a job of a higher one means, only newer scripts know
 local TURN_MS = 500 -- how soon a suspect that had to wait for another is looked at again
 local call = redis.call
@@ -102,20 +104,68 @@ local function make_ready(id, topic, order)
   emit(id, topic, 'ready')
 end
 
+-- The job that holds a unique name, nil when it is free. One that is gone or has ended holds nothing, unless for a time.
+local function holder(name)
+  local id = call('GET', UNIQUE .. name)
+  if id then
+    local state = read(id, 'state')[1]
+    if state == 'scheduled' or state == 'ready' or state == 'running' or call('PTTL', UNIQUE .. name) > 0 then
+      return id
+    end
+  end
+end
+
+local function let_go(id, name)
+  if call('GET', UNIQUE .. name) == id then
+    call('DEL', UNIQUE .. name)
+  end
+end
+
+-- The job has ended: what it held is free. A unique name that is held for a time stays.
+local function ended(id)
+  local job = read(id, 'unique', 'unique_until')
+  if job[1] and job[2] ~= 'time' then
+    let_go(id, job[1])
+  end
+end
+
+-- Take a dead letter's unique name again. Returns the job that holds it meanwhile, if one does.
+local function retake(id)
+  local job = read(id, 'unique', 'unique_until')
+  if job[1] and job[2] ~= 'time' then
+    local other = holder(job[1])
+    if other and other ~= id then
+      return other
+    end
+    call('SET', UNIQUE .. job[1], id)
+  end
+end
+
+-- Delete the job; the caller takes it out of its place.
+local function forget(id)
+  local name = read(id, 'unique')[1]
+  if name then
+    let_go(id, name)
+  end
+  call('DEL', JOB .. id)
+end
+
 local function bury(id, topic, attempt, reason, error)
   call('HSET', JOB .. id, 'state', 'dead', 'finished', now, 'reason', reason)
   call('ZADD', DEAD, now, id)
+  ended(id)
   emit(id, topic, 'dead', 'attempt', attempt, 'reason', reason, 'error', error)
 end
 
 local function finish(id, topic, state, reason)
   call('HSET', JOB .. id, 'state', state, 'finished', now, 'reason', reason)
   call('ZADD', FINISHED, now, id)
+  ended(id)
   emit(id, topic, state, 'reason', reason)
 end
 
--- Store a new job, whose id is unknown. Options: priority, due (ms), and, "" when there is none, expires (ms from now),
--- topic, policy. Returns its state. The caller rings when it is ready.
+-- Store a new job, whose id is unknown. Options: priority, due (ms), expires (ms from now) or "", and, "" or nil when
+-- there is none, topic, policy, unique (a free name) and hold ("" until it ends, "started", or ms). Returns its state. The caller rings when it is ready.
 local function create(id, payload, options)
   -- 100 - priority in the high bits and the order of arrival in the low 44: exact in a double.
   local order = string.format('%.0f', (100 - options.priority) * 2 ^ 44 + call('HINCRBY', META, 'seq', 1))
@@ -127,9 +177,18 @@ local function create(id, payload, options)
   if options.expires ~= '' then
     call('HSET', JOB .. id, 'expires', string.format('%.0f', now + tonumber(options.expires)))
   end
-  for _, name in ipairs({ 'topic', 'policy' }) do
-    if options[name] ~= '' then
+  for _, name in ipairs({ 'topic', 'policy', 'unique' }) do
+    if options[name] and options[name] ~= '' then
       call('HSET', JOB .. id, name, options[name])
+    end
+  end
+  if options.unique and options.unique ~= '' then
+    call('SET', UNIQUE .. options.unique, id)
+    if options.hold == 'started' then
+      call('HSET', JOB .. id, 'unique_until', 'started')
+    elseif options.hold ~= '' then
+      call('HSET', JOB .. id, 'unique_until', 'time')
+      call('PEXPIRE', UNIQUE .. options.unique, options.hold)
     end
   end
   if state == 'scheduled' then

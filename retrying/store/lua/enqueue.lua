@@ -3,15 +3,39 @@
 -- No allow-oom here: a full server refuses the script before its first write.
 --
 -- ARGV  3 capacity: most jobs waiting (ready + scheduled), "" without limit; 4 ms for which an ended job's id is still
---       known; 5 number of jobs; then for each
---       id, payload, priority, delay (ms) or "", time to run at (ms) or "", ms until it expires or "", topic or "", policy or ""
--- Returns  {} when over capacity, else for each {1 new | 0 known, state, due or "", created, attempt}
+--       known; 5 number of jobs; then for each (WORDS of them)
+--       id, unique name or "", how long to hold it: "" until it has ended, "started" or ms, payload, priority, delay (ms)
+--       or "", time to run at (ms) or "", ms until it expires or "", topic or "", policy or ""
+-- Returns  {} when over capacity, else for each
+--          {1 new | 0 known, state, due or "", created, attempt, id, priority, topic}: of the job that has the id or name
 -- A crash before it: nothing. After it, reply lost: the same ids again change nothing.
+local WORDS = 10
 local capacity, remembered, count = take(), number(), number()
+
+-- The job that is known by that id or holds that name; nil when there is none (and true when one that
+-- ended long ago is in its way).
+local function find(id, unique)
+  local job = redis.pcall('HMGET', JOB .. id, 'state', 'due', 'created', 'attempt', 'priority', 'topic', 'finished')
+  if job.err then
+    return { 0, 'succeeded', '', '', '0', id, '0', '' }
+  end
+  local past = (job[1] == 'cancelled' or job[1] == 'expired') and tonumber(job[7]) < now - remembered
+  if job[1] and not past then
+    return { 0, job[1], job[2] or '', job[3], job[4] or '0', id, job[5] or '0', job[6] or '' }
+  end
+  local first = unique ~= '' and holder(unique)
+  if first and first ~= id then
+    return find(first, '') or { 0, 'succeeded', '', '', '0', first, '0', '' } -- held for a time, and nothing is left of it
+  end
+  return nil, past
+end
+
 if capacity ~= '' then
   local fresh = count
-  for i = 0, count - 1 do
-    fresh = fresh - call('EXISTS', JOB .. ARGV[cursor + 1 + 8 * i]) -- a repeat of a stored job takes no place
+  for i = cursor + 1, cursor + count * WORDS, WORDS do
+    if find(ARGV[i], ARGV[i + 1]) then
+      fresh = fresh - 1 -- a repeat of a stored job takes no place
+    end
   end
   if fresh > 0 and call('ZCARD', READY) + call('ZCARD', SCHEDULED) + fresh > tonumber(capacity) then
     return {}
@@ -19,28 +43,27 @@ if capacity ~= '' then
 end
 local results, ready = {}, false
 for i = 1, count do
-  local id, payload, priority = take(), take(), number()
+  local id, unique, hold, payload, priority = take(), take(), take(), take(), number()
   local delay, run_at, expires, topic, policy = take(), take(), take(), take(), take()
-  local known = redis.pcall('HMGET', JOB .. id, 'state', 'due', 'created', 'attempt', 'finished')
-  if (known[1] == 'cancelled' or known[1] == 'expired') and tonumber(known[5]) < now - remembered then
-    call('ZREM', FINISHED, id)
-    call('DEL', JOB .. id)
-    known = {}
-  end
-  if known.err then
-    results[i] = { 0, 'succeeded', '', '', '0' }
-  elseif known[1] then
-    results[i] = { 0, known[1], known[2] or '', known[3], known[4] or '0' }
+  local known, past = find(id, unique)
+  if known then
+    results[i] = known
   else
+    if past then
+      call('ZREM', FINISHED, id)
+      forget(id)
+    end
     local due = now
     if delay ~= '' then
       due = now + tonumber(delay)
     elseif run_at ~= '' then
       due = tonumber(run_at)
     end
-    local state = create(id, payload, { priority = priority, due = due, expires = expires, topic = topic, policy = policy })
+    local state = create(id, payload, {
+      priority = priority, due = due, expires = expires, topic = topic, policy = policy, unique = unique, hold = hold,
+    })
     ready = ready or state == 'ready'
-    results[i] = { 1, state, state == 'scheduled' and string.format('%.0f', due) or '', now, '0' }
+    results[i] = { 1, state, state == 'scheduled' and string.format('%.0f', due) or '', now, '0', id, priority, topic }
   end
 end
 if ready then

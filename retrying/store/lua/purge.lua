@@ -12,5 +12,5 @@ end
 call('ZREM', DEAD, id)
 call('ZREM', FINISHED, id)
 call('ZREM', SUCCEEDED, id)
-call('DEL', JOB .. id)
+forget(id)
 return ''

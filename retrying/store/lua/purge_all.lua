@@ -21,7 +21,7 @@ for i = 1, #members, 2 do
   local found = read(id, 'state')[1]
   if found == nil or found == false or found == state then
     call('ZREM', key, id)
-    call('DEL', JOB .. id)
+    forget(id)
     purged = purged + 1
   else
     left = left + 1

@@ -4,11 +4,13 @@
 -- is left alone: a job that fails at once would be redriven for ever.
 --
 -- ARGV  3 token: random, new for every batch; 4 jobs wanted; 5 ms between two of them, "" for all at once;
---       6 and 7 "" at first, then the two times that the batch before returned
--- Returns  "token count more before due": jobs redriven, 1 when there may be more, time (ms) up to which letters count,
---          due time of the next one
+--       6 and 7 "" at first, then the two times that the batch before returned; 8 letters to pass over: those left so far
+--       because another job holds their unique name
+-- Returns  "token count more before due skip": jobs redriven, 1 when there may be more, time (ms) up to which letters
+--          count, due time of the next one, letters to pass over
 -- A crash before it: nothing. After it, reply lost: a repeat finds its token in META and gets the same answer.
 local token, wanted, pace, before, due = take(), number(), tonumber(take()), tonumber(take()), tonumber(take())
+local skip = number()
 local LIMIT = 200
 
 local answer = call('HGET', META, 'redriven')
@@ -18,12 +20,16 @@ end
 before = before or now
 due = math.max(due or now, now)
 wanted = math.min(wanted, LIMIT)
-local ids = call('ZRANGE', DEAD, '-inf', before, 'BYSCORE', 'LIMIT', 0, wanted)
+local ids = call('ZRANGE', DEAD, '-inf', before, 'BYSCORE', 'LIMIT', skip, wanted)
 local count = 0
 for _, id in ipairs(ids) do
-  call('ZREM', DEAD, id)
   local job = read(id, 'state', 'topic', 'order')
-  if job[1] == 'dead' then
+  if job[1] ~= 'dead' then
+    call('ZREM', DEAD, id)
+  elseif retake(id) then
+    skip = skip + 1
+  else
+    call('ZREM', DEAD, id)
     count = count + 1
     call('HDEL', JOB .. id, 'failures', 'rescues', 'apart', 'reason', 'finished', 'cancel')
     if pace then
@@ -40,6 +46,6 @@ end
 if count > 0 then
   ring() -- with a pace too: who looks learns when the first one is due
 end
-answer = string.format('%s %d %d %.0f %.3f', token, count, #ids == wanted and 1 or 0, before, due)
+answer = string.format('%s %d %d %.0f %.3f %d', token, count, #ids == wanted and 1 or 0, before, due, skip)
 call('HSET', META, 'redriven', answer)
 return answer

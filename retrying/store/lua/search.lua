@@ -9,7 +9,7 @@ local state, score, after, wanted = take(), take(), take(), number()
 local LOOK = 1000
 local FIELDS = {
   'state', 'attempt', 'failures', 'rescues', 'releases', 'max_retries', 'priority', 'created', 'due', 'started',
-  'finished', 'worker', 'error', 'reason', 'topic', 'cancel',
+  'finished', 'worker', 'error', 'reason', 'topic', 'cancel', 'unique',
 }
 local key = ({
   scheduled = SCHEDULED, ready = READY, running = LEASES, dead = DEAD, cancelled = FINISHED, expired = FINISHED,

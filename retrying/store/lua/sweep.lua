@@ -77,7 +77,7 @@ local purged = 0
 for _, key in ipairs({ DEAD, FINISHED }) do
   for _, id in ipairs(call('ZRANGE', key, '-inf', now - keep_ms, 'BYSCORE', 'LIMIT', 0, LIMIT)) do
     call('ZREM', key, id)
-    call('DEL', JOB .. id)
+    forget(id)
     purged = purged + 1
   end
 end
@@ -85,7 +85,7 @@ local surplus = call('ZCARD', SUCCEEDED) - keep_succeeded
 if surplus > 0 then
   local popped = call('ZPOPMIN', SUCCEEDED, math.min(surplus, LIMIT))
   for i = 1, #popped, 2 do
-    call('DEL', JOB .. popped[i])
+    forget(popped[i])
     purged = purged + 1
   end
 end
