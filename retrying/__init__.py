@@ -9,6 +9,7 @@ from .exceptions import (
     Discard,
     InvalidJob,
     InvalidPolicy,
+    InvalidSchedule,
     LeaseLost,
     NotUnique,
     RetryingError,
@@ -23,6 +24,7 @@ from .policy import RetryPolicy, retry
 if TYPE_CHECKING:
     from .context import CurrentJob, current_job
     from .producer import aenqueue, enqueue
+    from .schedule.declaration import periodic
 
 __all__ = [
     # Sending work
@@ -32,6 +34,7 @@ __all__ = [
     "CurrentJob",
     "RetryPolicy",
     "current_job",
+    "periodic",
     "retry",
     # How an attempt ends
     "Bury",
@@ -46,6 +49,7 @@ __all__ = [
     # Errors
     "InvalidJob",
     "InvalidPolicy",
+    "InvalidSchedule",
     "LeaseLost",
     "NotUnique",
     "RetryingError",
@@ -58,6 +62,7 @@ _LATER = {
     "aenqueue": "producer",
     "current_job": "context",
     "enqueue": "producer",
+    "periodic": "schedule.declaration",
 }
 
 

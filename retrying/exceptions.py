@@ -24,6 +24,10 @@ class InvalidPolicy(RetryingError, ValueError):
     """The retry policy is not valid."""
 
 
+class InvalidSchedule(RetryingError, ValueError):
+    """The schedule can't be declared as it was given, or there is none of that name."""
+
+
 class StoreUnavailable(RetryingError, ConnectionError):
     """The job store did not answer; the request may be repeated with the same id."""
 

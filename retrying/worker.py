@@ -8,7 +8,7 @@ import os
 import secrets
 import signal
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,8 @@ class Worker:
     ``channels``: what to consume, as runworker takes it (``a``, ``a,b``, ``a:3 b:1``) -> jobs at a time, None = the
     setting of the (first) channel. ``heartbeat``: file that is touched every second while the event loop lives;
     beside it stands a file of the same name and ``.ready`` while every channel is being consumed. ``on_end``: sees
-    the end of every attempt, once the store has answered, and decides nothing.
+    the end of every attempt, once the store has answered, and decides nothing. ``beside``: what else runs until the
+    worker is told to stop; when one of these fails, the worker ends.
     Raises BadConsumption, and NoRoute for a channel that the routers have no application for.
     """
 
@@ -60,6 +61,7 @@ class Worker:
         shutdown_timeout: float | None = None,
         heartbeat: Path | None = None,
         on_end: OnEnd | None = None,
+        beside: Sequence[Callable[[], Coroutine[Any, Any, None]]] = (),
         settings: Settings | None = None,
     ) -> None:
         self.id = worker_id()
@@ -77,6 +79,7 @@ class Worker:
             for name in consumption.channels
         }
         self._on_end = on_end
+        self._beside = beside
         self._heartbeat = Heartbeat(heartbeat) if heartbeat is not None else None
         #: Under a supervisor: end when it is gone. See processes.py.
         self._parent = os.getppid() if SUPERVISED in os.environ else None
@@ -101,12 +104,14 @@ class Worker:
         renewal = Renewal(lanes, loop, self.settings)
         warning = asyncio.create_task(self._warn_of_eviction())
         ticking = asyncio.create_task(self._tick(lanes))
+        beside = [asyncio.create_task(self._run_beside(work)) for work in self._beside]
         for lane in lanes:
             lane.start()
         renewal.start()
         logger.info("worker %s is ready", self.id)
         try:
             await self._stop.wait()
+            await reconnect.end(beside)
             logger.info(
                 "worker %s stops: no new jobs, up to %s s for %d running ones",
                 self.id, self.shutdown_timeout, sum(len(lane.attempts) for lane in lanes),
@@ -114,7 +119,7 @@ class Worker:
             await asyncio.gather(*(lane.drain(self.shutdown_timeout, self._hurry) for lane in lanes))
         finally:
             renewal.stop()
-            await reconnect.end([ticking, warning])
+            await reconnect.end([ticking, warning, *beside])
             if self._heartbeat is not None:
                 self._heartbeat.end()
             for lane in lanes:
@@ -155,6 +160,13 @@ class Worker:
             )
             for channel in consumption.channels
         ]
+
+    async def _run_beside(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        try:
+            await work()
+        except Exception:
+            logger.critical("what runs beside the worker failed, the worker ends", exc_info=True)
+            self._fail()
 
     def _fail(self) -> None:
         self._failed = True

@@ -12,6 +12,7 @@ from redis.exceptions import RedisError
 from ..conf import get_settings
 from ..exceptions import RetryingError
 from ..layers import get_layer
+from . import schedules as of_schedules
 from . import settings as of_settings
 from . import work as of_work
 from .address import hide_secrets, secrets_of, unencrypted
@@ -42,6 +43,7 @@ def diagnose(channels: Sequence[str] = (), *, using: str = "default") -> list[Fi
         lambda: unencrypted(host),
         lambda: examine_server(layer.store),
         lambda: of_work.examine_channels(channels, using),
+        lambda: of_schedules.examine_schedules(using),
     ]
     found = []
     for part in parts:

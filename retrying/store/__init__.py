@@ -26,6 +26,7 @@ from .calls import (
     Cursor,
     Enqueued,
     Lease,
+    Looks,
     NewJob,
     Page,
     Position,
@@ -33,6 +34,8 @@ from .calls import (
     Redriven,
     Renewed,
     Retry,
+    ScheduleLook,
+    ScheduleState,
     Settled,
     Slice,
     Swept,
@@ -54,6 +57,8 @@ PAUSE = 0.1
 #: Tries while a cluster moves the channel's slot to another node: it answers, and will be done in a moment.
 MOVING_TRIES = 60
 MOVING = (errors.TryAgainError, errors.AskError)  # MovedError is an AskError
+#: Seconds for which a schedule is remembered that no worker looks at: the longest downtime that can be caught up with.
+SCHEDULE_KEEP = 100 * 86400.0
 #: Errors that tell of the server's condition, not of the request: it may be repeated. redis-py has classes for some,
 #: ClusterError for CLUSTERDOWN and MASTERDOWN; of the rest the text begins with the code.
 PASSING_ERRORS = (errors.ConnectionError, errors.TimeoutError, errors.ReadOnlyError, errors.ClusterError)
@@ -316,6 +321,28 @@ class Store:
     def paused(self, channel: str) -> Call[float | None]:
         """Seconds since the channel was paused; None when it isn't."""
         return self._call("paused", channel, lambda reply: None if reply < 0 else reply / 1000)
+
+    # Schedules
+
+    def slots(self, channel: str, looks: Sequence[ScheduleLook]) -> Call[Looks]:
+        """Look at schedules of ``channel``, and make jobs of their slots; times that are not due yet are left alone."""
+        args: list[calls.Arg] = []
+        for name, line, slots in looks:
+            args += [name, line, len(slots)]
+            for slot in slots:
+                args += slot.args()
+        return self._call("slot", channel, calls.parse_looks, ms(SCHEDULE_KEEP), len(looks), *args)
+
+    def schedule(self, channel: str, name: str) -> Call[ScheduleState]:
+        return self._call("schedule", channel, calls.parse_schedule_state, name)
+
+    def pause_schedule(self, channel: str, name: str) -> Call[bool]:
+        return self._call("pause_schedule", channel, bool, name, ms(SCHEDULE_KEEP))
+
+    def resume_schedule(self, channel: str, name: str) -> Call[bool]:
+        return self._call("resume_schedule", channel, bool, name)
+
+    # Topics
 
     def read_topic(self, channel: str, topic: str, after: Position | None, limit: int) -> Call[Slice]:
         """Up to ``limit`` events of ``topic`` after a position (None: all that the log holds)."""

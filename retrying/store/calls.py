@@ -227,6 +227,55 @@ class Redriven(NamedTuple):
     left: int
 
 
+class DueSlot(NamedTuple):
+    """A slot of a schedule that is to become ``job``; times in ms. ``until``: later than this it counts as missed."""
+
+    at: int
+    until: int | None
+    job: NewJob
+
+    def args(self) -> tuple[Arg, ...]:
+        job = self.job
+        start = self.at if job.run_at is None else job.run_at
+        until = "" if self.until is None else self.until
+        return (self.at, until, job.id, job.payload, job.priority, start, job.policy or "")
+
+
+class ScheduleLook(NamedTuple):
+    """What a worker asks of one schedule. ``line``: when its slots are; "" unless it looks for the first time."""
+
+    name: str
+    line: str
+    slots: Sequence[DueSlot]
+
+
+class Looked(NamedTuple):
+    """Of one schedule; times in ms. Slots up to ``since`` are never made, those up to ``mark`` are decided on."""
+
+    since: int
+    mark: int | None
+    paused: bool
+    made: int
+    missed: int
+
+
+class Looks(NamedTuple):
+    """``now``: ms of the server's clock."""
+
+    now: int
+    schedules: list[Looked]
+
+
+class ScheduleState(NamedTuple):
+    """Times in ms. ``since`` None: no worker has looked yet; ``last``: the newest slot that became a job."""
+
+    now: int
+    since: int | None
+    mark: int | None
+    last: int | None
+    paused: int | None
+
+
 def text(value: bytes | str | int) -> str:
     """What the server sent, as text; broken UTF-8 is replaced."""
     return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
@@ -347,3 +396,19 @@ def parse_purged(reply: list[Any]) -> Purged:
 def parse_redriven(reply: bytes) -> Redriven:
     _token, done, more, before, due, left = text(reply).split()
     return Redriven(int(done), more == "1", before, due, int(left))
+
+
+def parse_looks(reply: list[Any]) -> Looks:
+    now, schedules = reply
+    return Looks(
+        int(now),
+        [
+            Looked(int(since), int(mark) if mark else None, paused == 1, made, missed)
+            for since, mark, paused, made, missed in schedules
+        ],
+    )
+
+
+def parse_schedule_state(reply: list[bytes]) -> ScheduleState:
+    now, *rest = reply
+    return ScheduleState(int(now), *(int(value) if value else None for value in rest))

@@ -14,7 +14,7 @@ from channels.exceptions import InvalidChannelLayerError
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from retrying import jobs
+from retrying import jobs, schedule
 from retrying.doctor import Severity, diagnose
 from retrying.exceptions import InvalidJob, RetryingError
 from retrying.job import Job, State
@@ -39,12 +39,12 @@ class Command(BaseCommand):
         parser.epilog = EPILOG
         commands = parser.add_subparsers(dest="action", required=True, metavar="COMMAND")
 
-        def add(action: Callable[[Namespace], None], words: str, *, channel: str = "CHANNEL") -> CommandParser:
+        def add(action: Callable[[Namespace], None], words: str, *, channel: str | None = "CHANNEL") -> CommandParser:
             command: CommandParser = commands.add_parser(action.__name__, help=words, description=words, epilog=EPILOG)
             command.set_defaults(act=action)
             if channel == "CHANNEL":
                 command.add_argument("channel", type=_channel)
-            else:
+            elif channel is not None:
                 command.add_argument("channels", nargs="*", type=_channel, metavar="CHANNEL", help=channel)
             command.add_argument("--json", action="store_true", help="print JSON")
             command.add_argument("--layer", default="default", help="alias of the channel layer")
@@ -77,6 +77,9 @@ class Command(BaseCommand):
         add(self.pause, "Let no worker begin jobs of a channel.")
         add(self.resume, "Let workers begin jobs of a paused channel again.")
         add(self.workers, "List live workers.", channel=every)
+        slots = add(self.schedule, "List schedules; pause or resume one, or run one now.", channel=None)
+        slots.add_argument("what", nargs="?", choices=["list", "pause", "resume", "run"], default="list")
+        slots.add_argument("name", nargs="?", help="the schedule to pause, resume or run")
         add(self.doctor, "Say what is wrong with the server, the settings and the workers.", channel="also these")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -148,6 +151,25 @@ class Command(BaseCommand):
             self.stdout.write("Healthy." if not problems else f"{problems} problem{'s' if problems > 1 else ''}.")
         if problems:
             sys.exit(1)
+
+    def schedule(self, given: Namespace) -> None:
+        if (given.name is None) != (given.what == "list"):
+            raise CommandError("schedule takes pause, resume or run and a schedule's name, or nothing: it lists them")
+        if given.what == "list":
+            found = schedule.statuses(using=given.layer)
+            self._table(given, [asdict(status) for status in found], empty="no function has @periodic")
+        elif given.what == "run":
+            job = schedule.run(given.name, using=given.layer)
+            self._report(given, {"id": job}, f"{given.name} runs now, as job {job}")
+        else:
+            pausing = given.what == "pause"
+            changed = (schedule.pause if pausing else schedule.resume)(given.name, using=given.layer)
+            words = (
+                f"{given.name} is paused" + ("" if changed else " (it was already)")
+                if pausing
+                else f"{given.name} " + ("goes on with its next slot" if changed else "was not paused")
+            )
+            self._report(given, {"paused": pausing, "changed": changed}, words)
 
     # One job, or many
 

@@ -23,6 +23,8 @@ from retrying.joblayer import JobLayer
 from retrying.layers import get_layer
 from retrying.logs import install
 from retrying.processes import AGAIN, SUPERVISED, Supervisor, watch_code
+from retrying.schedule.discovery import declared
+from retrying.schedule.scheduler import Scheduler
 from retrying.worker import STOPPED, Worker
 
 logger = logging.getLogger("retrying.worker")
@@ -72,12 +74,15 @@ class Command(ChannelsCommand):
 
     @staticmethod
     async def _work(layer: JobLayer, channels: dict[str, int | None], options: dict[str, Any]) -> None:
+        consumed = {name for words in channels for one in parse(words.split()) for name in one.channels}
+        schedules = [one for one in declared(using=options["layer"]).values() if one.channel in consumed]
         worker = Worker(
             get_default_application(),
             channels,
             layer,
             shutdown_timeout=options["shutdown_timeout"],
             heartbeat=options["heartbeat_file"],
+            beside=[Scheduler(schedules, layer.store).run],
         )
         if options["reload"]:
             loop = asyncio.get_running_loop()

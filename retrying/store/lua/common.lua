@@ -13,13 +13,15 @@
 --                        redriven (the last redrive of many, to be repeatable), suspect (id whose turn it is; see promote)
 --   BELL         list    at most one element: a hint for a blocking pop that READY holds something
 --   NEWER        zset    ids of jobs of a newer format, left for a newer worker, by their order in READY
+--   SCHEDULE..name  hash  a schedule: line (when its slots are), since (ms from which on that line counts), mark (the newest
+--                        slot decided on, ms), last (the newest that became a job), paused (ms); TTL since a worker looked
 --   TOPIC..name  stream  log of a topic, ids <epoch>-<offset>, capped, with a TTL; its key is also the pub/sub channel
 --   UNIQUE..name string  id of the job that holds a unique name: lives as long as that job's hold, or has a TTL
 --
 -- Times are the server's, in ms. ARGV[1] and ARGV[2] cap a topic: events kept, and ms kept after the last event.
 local JOB, READY, SCHEDULED, LEASES, DEAD, FINISHED = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local SUCCEEDED, WORKERS, META, BELL, TOPIC, NEWER = KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12]
-local UNIQUE = KEYS[13]
+local UNIQUE, SCHEDULE = KEYS[13], KEYS[14]
 local FORMAT = 1 -- of a job's hash; what a job of a higher one means, only newer scripts know
 local TURN_MS = 500 -- how soon a suspect that had to wait for another is looked at again
 local call = redis.call
