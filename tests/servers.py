@@ -28,13 +28,25 @@ MASTER = "jobs"
 
 
 @cache
-def programs() -> Path:
-    """The directory that holds ``usr/bin/redis-server``; fetched once into pytest's cache."""
-    cached = ROOT / ".pytest_cache" / "d" / "redis"
-    command = ["sh", str(ROOT / "project/development/redis.sh"), str(cached)]
+def debian(file: str, *packages: str) -> Path:
+    """The directory that holds ``file`` (a pattern) of these packages; fetched once into pytest's cache."""
+    cached = ROOT / ".pytest_cache" / "d" / packages[0]
+    command = ["sh", str(ROOT / "project/development/debian.sh"), str(cached), file, *packages]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     return Path(done.stdout.strip())
+
+
+def programs() -> Path:
+    """The directory that holds ``usr/bin/redis-server``."""
+    return debian("usr/bin/redis-server", "redis-server", "redis-tools")
+
+
+def faketime() -> Path:
+    """libfaketime: preloaded it makes a process' wall clock wrong."""
+    file = "usr/lib/*/faketime/libfaketime.so.1"
+    (found,) = debian(file, "libfaketime").glob(file)
+    return found
 
 
 def environment() -> dict[str, str]:

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -93,15 +94,19 @@ class Valkey:
         directory: where its data and its log (`valkey.log`) are; made when missing.
         port: 0 takes a free one.
         appendonly: keep the data in a file.
+        env: environment variables that only it has.
 
     Raises:
         ValkeyError: the server ended, or did not answer within 30 s.
     """
 
-    def __init__(self, directory: Path | str, port: int = 0, *, appendonly: bool = False) -> None:
+    def __init__(
+        self, directory: Path | str, port: int = 0, *, appendonly: bool = False, env: Mapping[str, str] | None = None
+    ) -> None:
         self.directory = Path(directory)
         self.port = port
         self.appendonly = appendonly
+        self.env = dict(env or {})
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -157,6 +162,7 @@ class Valkey:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
+                env={**os.environ, **self.env},
                 start_new_session=True,  # Ctrl-C in a terminal is not meant for the server
             )
         deadline = time.monotonic() + START_SECONDS

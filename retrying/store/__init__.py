@@ -110,6 +110,8 @@ def _passes(error: RedisError) -> bool:
 def _translate(error: RedisError) -> Exception:
     if isinstance(error, errors.OutOfMemoryError) or str(error).startswith("OOM"):
         return StoreFull()
+    if str(error).startswith("MISCONF"):
+        return StoreUnavailable(f"the job store refuses to write, it can't write its file: {error}")
     if _passes(error):
         return StoreUnavailable(f"the job store did not answer: {error}")
     return error

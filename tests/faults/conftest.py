@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from project.development.valkey import Valkey
 from tests.faults.proxy import Proxy
-from tests.faults.report import Results, write_table
+from tests.faults.report import Results, write_tables
 from tests.faults.rig import Rig
 
 
@@ -19,6 +19,20 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
     """A server of the test's own, with an append-only file, and what works on it."""
     with Valkey(tmp_path / "valkey", appendonly=True) as server, Rig(tmp_path, server) as found:
         yield found
+
+
+Figure = Callable[[str], None]
+
+
+@pytest.fixture
+def figure(record_property: Callable[[str, object], None]) -> Figure:
+    """Say what was measured: for the table of numbers in docs/guarantees.md."""
+
+    def say(text: str) -> None:
+        record_property("figure", text)
+        print(text)
+
+    return say
 
 
 @pytest.fixture
@@ -41,7 +55,8 @@ class _Reporter:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.when == "call" or report.failed:
-            self.results.add(report.nodeid, report.outcome, report.duration)
+            figures = [str(value) for name, value in report.user_properties if name == "figure"]
+            self.results.add(report.nodeid, report.outcome, report.duration, figures)
 
     def pytest_sessionfinish(self) -> None:
-        write_table(self.results)
+        write_tables(self.results)

@@ -43,8 +43,6 @@ class Proxy:
         self.target = target
         #: Seconds by which a chunk is late, asked for each chunk and direction.
         self.delay: Callable[[], float] = lambda: 0.0
-        #: Bytes per second and direction; None = as they come.
-        self.throttle: int | None = None
         #: What happens to the reply to this request (raw bytes), which is forwarded in any case: "" nothing,
         #: "cut" an RST instead of it, "truncate" its first half and then FIN.
         self.fate: Callable[[bytes], str] = lambda _: ""
@@ -141,8 +139,6 @@ class Proxy:
                     await asyncio.sleep(0.01)
                 if late := self.delay():
                     await asyncio.sleep(late)
-                if self.throttle:
-                    await asyncio.sleep(len(data) / self.throttle)
                 if up:
                     pair.fate = self.fate(data)
                 elif pair.half_closed:

@@ -18,10 +18,14 @@ class Results:
 
     def __init__(self) -> None:
         self._found: dict[str, tuple[str, float]] = {}
+        #: What tests measured, by id.
+        self.figures: dict[str, list[str]] = {}
 
-    def add(self, nodeid: str, outcome: str, seconds: float) -> None:
+    def add(self, nodeid: str, outcome: str, seconds: float, figures: list[str]) -> None:
         before = self._found.get(nodeid, ("passed", 0.0))
         self._found[nodeid] = (outcome if before[0] == "passed" else before[0], before[1] + seconds)
+        if figures:
+            self.figures[nodeid] = figures
 
     def of(self, fault: Fault) -> str:
         """A sentence; "" when no test of it ran."""
@@ -53,11 +57,16 @@ def _rows(page: str) -> dict[int, str]:
     return {int(match[1]): match[0] for match in re.finditer(r"^\| (\d+) \|.*$", page, re.MULTILINE)}
 
 
-def write_table(results: Results) -> None:
-    """Replace the rows of the faults whose tests ran; the others stay as they are."""
+def write_tables(results: Results) -> None:
+    """Replace the rows of the faults whose tests ran, and of what these measured; the others stay as they are."""
     page = PAGE.read_text()
-    rows = _rows(page)
     day = f"{datetime.now(UTC):%Y-%m-%d}, Python {platform.python_version()}"
+    page = between(page, "table", _table(page, results, day))
+    PAGE.write_text(between(page, "numbers", _numbers(page, results, day)))
+
+
+def _table(page: str, results: Results, day: str) -> str:
+    rows = _rows(page)
     lines = ["| # | Fault | What must follow | Tests | Result |", "|---|---|---|---|---|"]
     for fault in FAULTS:
         outcome = results.of(fault)
@@ -69,4 +78,13 @@ def write_table(results: Results) -> None:
         else:
             tests, outcome = "", NOT_RUN
         lines.append(f"| {fault.number} | {fault.fault} | {fault.expected} | {tests} | {outcome} |")
-    PAGE.write_text(between(page, "table", "\n".join(lines)))
+    return "\n".join(lines)
+
+
+def _numbers(page: str, results: Results, day: str) -> str:
+    """One row a test: what it measured, and when."""
+    rows = {match[1]: match[0] for match in re.finditer(r"^\| `(\S+)` \|.*$", page, re.MULTILINE)}
+    for nodeid, figures in results.figures.items():
+        name = nodeid.rsplit("::", 1)[-1]
+        rows[name] = f"| `{name}` | {'; '.join(figures)} | {day} |"
+    return "\n".join(["| Test | Measured | When |", "|---|---|---|", *(rows[name] for name in sorted(rows))])

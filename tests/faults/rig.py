@@ -83,7 +83,7 @@ class Rig:
         self._stack.callback(client.close)
         return client
 
-    def worker(self, *, concurrency: int = 20, url: str | None = None, **env: object) -> RunWorker:
+    def worker(self, *args: str, concurrency: int = 20, url: str | None = None, **env: object) -> RunWorker:
         """Start a worker and wait until it is ready."""
         settings = {
             "REDIS_URL": url or self.url,
@@ -94,7 +94,7 @@ class Rig:
             **env,
         }
         worker = RunWorker(
-            "tests.faults.settings", CHANNEL, "--concurrency", str(concurrency),
+            "tests.faults.settings", CHANNEL, "--concurrency", str(concurrency), *args,
             log=self.directory / f"worker-{len(self.workers)}.log",
             env={name: str(value) for name, value in settings.items()},
         )  # fmt: skip

@@ -2,7 +2,6 @@
 
 import importlib
 import os
-import time
 from dataclasses import replace
 
 from tests.plain.durable_settings import *  # noqa: F403
@@ -13,19 +12,8 @@ RETRYING |= {
     "DEFAULT_POLICY": {"max_retries": 5, "backoff": float(os.environ.get("BACKOFF", "0.2"))},
     "TOPIC_MAX_EVENTS": 20_000,
     "POLL_SECONDS": 1.0,
+    "DEDUP_SECONDS": float(os.environ.get("DEDUP_SECONDS", "300")),
 }
-
-if skew := float(os.environ.get("CLOCK_SKEW", "0")):
-    # This process' wall clock is wrong by so many seconds; the monotonic clock is not, as on a real machine.
-    _wall = time.time
-    _began = time.monotonic()
-    _jumps = os.environ.get("CLOCK_JUMPS")  # the error's sign changes each second
-
-    def _wrong() -> float:
-        sign = -1 if _jumps and int(time.monotonic() - _began) % 2 else 1
-        return _wall() + sign * skew
-
-    time.time = _wrong
 
 if newer := os.environ.get("JOB_FORMAT"):
     # A worker of a later release: the same scripts, but they know a later format of a job.

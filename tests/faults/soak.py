@@ -24,7 +24,7 @@ from typing import Any
 from project.development.valkey import Valkey
 from tests.conftest import wait_for
 from tests.faults.proxy import Proxy
-from tests.faults.report import PAGE, between
+from tests.faults.report import PAGE, Results, between, write_tables
 from tests.faults.rig import CHANNEL, PREFIX, Rig, memory_kib, open_files
 
 WORKERS = 3
@@ -264,6 +264,11 @@ Faults: {faults}.
 |---|---|---|
 {growth}"""
     PAGE.write_text(between(PAGE.read_text(), "soak", text))
+    row = Results()
+    row.add(
+        "tests/faults/soak.py::test_42_soak", "failed" if summary["problems"] else "passed", summary["minutes"] * 60, []
+    )
+    write_tables(row)
 
 
 if __name__ == "__main__":

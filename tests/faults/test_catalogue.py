@@ -24,17 +24,12 @@ from retrying.exceptions import StoreFull, StoreUnavailable
 from retrying.job import Job, State
 from retrying.store.calls import Burial, Lease, NewJob, Renewed, Retry, Settled
 from tests.conftest import wait_for
+from tests.faults.conftest import Figure
 from tests.faults.proxy import Proxy
 from tests.faults.rig import CHANNEL, LEASE, PREFIX, Rig
 
 pytestmark = pytest.mark.timeout(120)
 long = pytest.mark.long
-
-#: The scripts through which a job lives and ends (a handler's own events aside, which may be told twice).
-LIFE = {
-    "bury", "cancel", "claim", "counts", "discard", "enqueue", "get", "leave", "redrive", "release", "renew", "retry",
-    "retry_now", "sweep", "topic", "workers",
-}  # fmt: skip
 
 
 def test_03_died_after_the_effect(rig: Rig) -> None:
@@ -49,24 +44,49 @@ def test_03_died_after_the_effect(rig: Rig) -> None:
 
 
 @long
-def test_04_stopped_for_three_leases(rig: Rig) -> None:
+def test_04_stopped_for_three_leases(rig: Rig, figure: Figure) -> None:
+    """What it would say late the server refuses, whatever its own fence does; and its own fence says nothing more."""
     stopped = rig.worker()
-    jobs = rig.put(20, seconds=0.8)
+    jobs = rig.put(20, seconds=1.2)
     wait_for(lambda: len(rig.said("start")) == 20, "20 jobs run")
     rig.hurt.add(stopped.pid)
     stopped.signal(signal.SIGSTOP)
+    client = rig.client()
+    late = [Lease(job, client.hget(f"{PREFIX}:{{{CHANNEL}}}:job:{job}", "token")) for job in jobs]
     rig.worker()
+    wait_for(lambda: len([line for line in rig.lines() if line.word == "start"]) == 40, "they run elsewhere")
+    refused = refusals(rig, late)
     rig.finish()
     wait_for(lambda: rig.said("done") == set(jobs), "the other worker did them all")
     time.sleep(LEASE)  # the fault itself: three leases in all
+    refused += refusals(rig, late)
     stopped.signal(signal.SIGCONT)
     wait_for(lambda: stopped.text().count("lease lost") >= 20, "it learns that its leases are lost")
     rig.check()
-    events = rig.client().xrange(f"{PREFIX}:{{{CHANNEL}}}:topic:all")
-    assert Counter(event["job"] for _, event in events if event["name"] == "succeeded") == dict.fromkeys(jobs, 1)
+    events = client.xrange(f"{PREFIX}:{{{CHANNEL}}}:topic:all")
+    settles = Counter(event["job"] for _, event in events if event["name"] == "succeeded")
+    assert settles == dict.fromkeys(jobs, 1)
     rig.put(5)
     rig.finish()
     rig.check()
+    figure(f"{refused} late calls refused by the server, {sum(settles.values()) - len(jobs)} double settles")
+
+
+def refusals(rig: Rig, leases: list[Lease]) -> int:
+    """Send all that a worker may say of its jobs, with leases that were given away; how much of it was refused."""
+    store = rig.store
+    answers: list[object] = [
+        *store.run(store.renew(CHANNEL, leases)),
+        *(status for status, _ in store.run(store.retry(CHANNEL, [Retry(it, 0, True, "e", 5) for it in leases]))),
+        *store.run(store.bury(CHANNEL, [Burial(it, "late", "e", 5) for it in leases])),
+        *store.run(store.release(CHANNEL, leases)),
+        *(store.run(store.discard(CHANNEL, it, "late"))[0] for it in leases),
+        *store.run(store.claim(CHANNEL, "late", "late", wanted=0, succeeded=leases)).settled,
+    ]
+    said = [store.run(store.emit(CHANNEL, it, "progress", {"fraction": 1})) for it in leases]
+    assert set(answers) == {Renewed.LOST, Settled.LOST}
+    assert set(said) == {False}
+    return len(answers) + len(said)
 
 
 def test_07_second_sigterm(rig: Rig) -> None:
@@ -87,7 +107,7 @@ def test_07_second_sigterm(rig: Rig) -> None:
 
 @long
 @pytest.mark.parametrize("how", ["stop", "kill"])
-def test_08_restart_with_aof(rig: Rig, how: str) -> None:
+def test_08_restart_with_aof(rig: Rig, how: str, figure: Figure) -> None:
     rig.worker()
     rig.worker()
     with rig.load():
@@ -99,6 +119,7 @@ def test_08_restart_with_aof(rig: Rig, how: str) -> None:
     rig.finish()
     rig.check()
     assert len(rig.said("done")) >= 120
+    figure(f"{how}: 3 restarts, {len(rig.acked)} acknowledged jobs, 0 lost")
 
 
 @long
@@ -205,78 +226,6 @@ def test_13_client_pause(rig: Rig, all_commands: bool) -> None:
     assert not rig.rescued()
 
 
-def test_14_reply_lost_for_every_script(rig: Rig, proxy: Proxy) -> None:
-    """Each request's first reply is lost; the store repeats it, and the answer is that of the first."""
-    store = rig.store_at(proxy.url)
-    cut: set[str] = set()
-
-    def once(request: bytes) -> str:
-        """Cut the reply to the first request of each kind that ``armed`` names."""
-        if not armed or b"EVALSHA" not in request:
-            return ""
-        armed.clear()
-        return "cut"
-
-    armed: set[str] = set()
-    proxy.fate = once
-
-    def run(call: Any) -> Any:
-        direct = rig.store
-        direct.run(direct.counts(CHANNEL))  # one script loaded is enough to tell NOSCRIPT from a lost reply
-        client = rig.client()
-        client.script_load(call.script.text)
-        armed.add(call.script.name)
-        before = proxy.hurt
-        answer = store.run(call)
-        assert proxy.hurt == before + 1, call.script.name
-        cut.add(call.script.name)
-        return answer
-
-    def put(id: str, **options: Any) -> None:
-        (answer,) = run(store.enqueue(CHANNEL, [NewJob(id=id, payload=b"p", topic="t", **options)]))
-        assert answer.state in (State.READY, State.SCHEDULED)
-
-    def take(token: str) -> str:
-        (job,) = run(store.claim(CHANNEL, "w", token, wanted=1)).jobs
-        assert job.attempt == attempts[job.id] + 1, "the repeat is the same claim, not another attempt"
-        attempts[job.id] += 1
-        return str(job.id)
-
-    attempts: Counter[str] = Counter()
-    put("a")
-    assert store.run(store.counts(CHANNEL)).ready == 1, "one job, not two"
-    assert take("t1") == "a"
-    a1 = Lease("a", "t1")
-    assert run(store.renew(CHANNEL, [a1])) == [Renewed.PROLONGED]
-    assert run(store.retry(CHANNEL, [Retry(a1, 0, True, "e", 5)]))[0][0] is Settled.REPEATED
-    assert take("t2") == "a"
-    assert run(store.release(CHANNEL, [Lease("a", "t2")])) == [Settled.REPEATED]
-    assert take("t3") == "a"
-    assert run(store.bury(CHANNEL, [Burial(Lease("a", "t3"), "r", "e", 5)])) == [Settled.REPEATED]
-    job = run(store.get(CHANNEL, "a"))
-    assert (job.state, job.failures, job.releases) == (State.DEAD, 2, 1)
-    assert run(store.redrive(CHANNEL, "a")) is State.READY
-    assert take("t4") == "a"
-    assert run(store.claim(CHANNEL, "w", "t5", wanted=0, succeeded=[Lease("a", "t4")])).settled == [Settled.REPEATED]
-    assert run(store.get(CHANNEL, "a")).state is State.SUCCEEDED
-    put("b", delay=60_000)
-    assert run(store.retry_now(CHANNEL, "b")) is State.READY
-    assert run(store.cancel(CHANNEL, "b", "why")) is State.CANCELLED
-    put("c")
-    assert take("t6") == "c"
-    assert run(store.discard(CHANNEL, Lease("c", "t6"), "why")) == [Settled.REPEATED]
-    assert run(store.sweep(CHANNEL, "w")).rescued == []
-    assert [worker.id for worker in run(store.workers(CHANNEL))] == ["w"]
-    assert run(store.counts(CHANNEL)).running == 0
-    assert run(store.leave(CHANNEL, "w")) in (0, 1)
-    events = [event.name for event in run(store.read_topic(CHANNEL, "t", None, 100)).events if event.job == "c"]
-    assert events == ["ready", "running", "cancelled"], "each was told once"
-    rig.check_keys()
-    scripts = {path.stem for path in Path("retrying/store/lua").resolve().glob("*.lua")} - {"common"}
-    print(f"replies lost of: {', '.join(sorted(cut))}; not of: {', '.join(sorted(scripts - cut)) or 'none'}")
-    assert cut == LIFE
-
-
 @long
 def test_14_replies_lost_under_load(rig: Rig, proxy: Proxy) -> None:
     proxy.fate = lambda request: "cut" if b"EVALSHA" in request and random.random() < 0.1 else ""
@@ -372,8 +321,9 @@ async def test_17_cancelled_in_flight(rig: Rig, proxy: Proxy) -> None:
 
 @long
 def test_18_slow_network(rig: Rig, proxy: Proxy) -> None:
-    rig.lease = 8.0
-    proxy.delay = lambda: 1.0 if random.random() < 0.05 else 0.1  # each way
+    """200 ms each way, and in 5 % of all cases 2 s."""
+    rig.lease = 16.0
+    proxy.delay = lambda: 2.0 if random.random() < 0.05 else 0.2
     rig.worker(url=proxy.url)
     rig.worker(url=proxy.url)
     rig.put(60, seconds=0.5)
@@ -384,7 +334,7 @@ def test_18_slow_network(rig: Rig, proxy: Proxy) -> None:
 
 
 @long
-def test_22_server_is_full(rig: Rig) -> None:
+def test_22_server_is_full(rig: Rig, figure: Figure) -> None:
     client = rig.client()
     rig.worker()
     running = rig.put(20, seconds=1)
@@ -409,6 +359,7 @@ def test_22_server_is_full(rig: Rig) -> None:
         rig.acked[id] = 0
     rig.finish()
     rig.check(repeats=False)
+    figure(f"{len(rig.acked)} acknowledged jobs, {len(running)} of them running when it was full: 0 lost")
 
 
 def test_23_evicting_server(rig: Rig) -> None:
@@ -418,22 +369,8 @@ def test_23_evicting_server(rig: Rig) -> None:
 
 
 @long
-@pytest.mark.parametrize("skew", ["3600", "-3600", "jumping"])
-def test_25_wrong_clock(rig: Rig, skew: str) -> None:
-    """Due times and leases go by the server's clock: Rig.check finds nothing early, nothing twice."""
-    wrong = {"CLOCK_SKEW": "3600", "CLOCK_JUMPS": "1"} if skew == "jumping" else {"CLOCK_SKEW": skew}
-    rig.worker(**wrong)
-    rig.worker()
-    rig.put(20, delay=1.5)
-    rig.put(20, seconds=2 * LEASE, fails=1)
-    rig.finish()
-    rig.check(repeats=False)
-    assert not rig.rescued()
-
-
-@long
 @pytest.mark.parametrize("concurrency", [1, 20])
-def test_27_poison(rig: Rig, concurrency: int) -> None:
+def test_27_poison(rig: Rig, concurrency: int, figure: Figure) -> None:
     """Those that run beside it are rescued with it, but not until they are dead letters too."""
     others = rig.put(10, seconds=0.05) + [id for n in range(9) for id in rig.put(seconds=0.1 + 0.1 * n)]
     (poison,) = rig.ids(1)
@@ -460,10 +397,10 @@ def test_27_poison(rig: Rig, concurrency: int) -> None:
     assert rig.said("done") == set(others)
     rig.check(dead=[poison])
     together = Counter(job for job, _ in rig.rescued() if job != poison)
-    print(
-        f"concurrency {concurrency}: {len(together)} bystanders, rescued {max(together.values(), default=0)} times at most"
-    )
-    assert not together or (concurrency > 1 and max(together.values()) <= 2)
+    most = max(together.values(), default=0)
+    assert most <= (0 if concurrency == 1 else 2)
+    beside = f"{len(together)} jobs beside it, each rescued at most {most} times, 0 of them dead"
+    figure(f"concurrency {concurrency}: {beside}")
 
 
 def test_29_giant_messages(rig: Rig, settings: Any) -> None:

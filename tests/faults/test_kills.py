@@ -16,6 +16,7 @@ from retrying import jobs
 from retrying.layers import get_layer
 from retrying.store.calls import NewJob
 from tests.conftest import Effects, wait_for
+from tests.faults.conftest import Figure
 from tests.processes import RunWorker
 
 SETTINGS = "tests.plain.durable_settings"
@@ -67,7 +68,7 @@ def check(effects: Effects, count: int, killed: set[int]) -> int:
     ],
 )
 def test_no_job_is_lost_to_kills(  # noqa: PLR0917  (fixtures)
-    redis_url: str, effects: Effects, tmp_path: Path, count: int, kills: int, lease: float
+    redis_url: str, effects: Effects, tmp_path: Path, count: int, kills: int, lease: float, figure: Figure
 ) -> None:
     env = {
         "REDIS_URL": redis_url,
@@ -101,7 +102,7 @@ def test_no_job_is_lost_to_kills(  # noqa: PLR0917  (fixtures)
     extra = check(effects, count, killed)
     counts = jobs.counts("work")
     assert (counts.ready, counts.scheduled, counts.dead) == (0, 0, 0)
-    print(f"{count} jobs, {hits} kills, {extra} runs repeated")
+    figure(f"lease {lease:g} s: {count:,} jobs, {hits} kills of a running handler, {extra:,} runs repeated, 0 lost")
 
 
 def _busy(effects: Effects, pid: int) -> Callable[[], bool]:
@@ -128,18 +129,20 @@ def _finished(effects: Effects, count: int) -> bool:
 
 
 @pytest.mark.alone
-def test_rescue_within_lease_and_sweep(redis_url: str, effects: Effects, tmp_path: Path) -> None:
+def test_rescue_within_lease_and_sweep(redis_url: str, effects: Effects, tmp_path: Path, figure: Figure) -> None:
     """p100 of the rescue of a killed worker's jobs: under lease + sweep + 1 s."""
-    _rescue(redis_url, effects, tmp_path, lease=1.0, sweep=0.3)
+    figure(_rescue(redis_url, effects, tmp_path, lease=1.0, sweep=0.3))
 
 
 @pytest.mark.long
 @pytest.mark.timeout(120)
-def test_rescue_within_lease_and_sweep_at_the_defaults(redis_url: str, effects: Effects, tmp_path: Path) -> None:
-    _rescue(redis_url, effects, tmp_path, lease=30.0, sweep=5.0)
+def test_rescue_within_lease_and_sweep_at_the_defaults(
+    redis_url: str, effects: Effects, tmp_path: Path, figure: Figure
+) -> None:
+    figure(_rescue(redis_url, effects, tmp_path, lease=30.0, sweep=5.0))
 
 
-def _rescue(redis_url: str, effects: Effects, tmp_path: Path, *, lease: float, sweep: float) -> None:
+def _rescue(redis_url: str, effects: Effects, tmp_path: Path, *, lease: float, sweep: float) -> str:
     env = {
         "REDIS_URL": redis_url,
         "EFFECTS": str(effects.path),
@@ -159,6 +162,6 @@ def _rescue(redis_url: str, effects: Effects, tmp_path: Path, *, lease: float, s
             killed_at = time.monotonic()
             wait_for(lambda: len(effects.lines()) == 2 * count, "all 20 run again", timeout=lease + sweep + 10)
             took = time.monotonic() - killed_at
-    print(f"lease {lease:g} s, sweep {sweep:g} s: the last of {count} jobs ran again after {took:.2f} s")
     assert took < lease + sweep + 1
     assert {line.split()[1] for line in effects.lines()[count:]} == {str(second.pid)}
+    return f"lease {lease:g} s, sweep {sweep:g} s: the last of {count} jobs ran again after {took:.2f} s (p100)"
