@@ -83,7 +83,7 @@ def refusals(rig: Rig, leases: list[Lease]) -> int:
         *(store.run(store.discard(CHANNEL, it, "late"))[0] for it in leases),
         *store.run(store.claim(CHANNEL, "late", "late", wanted=0, succeeded=leases)).settled,
     ]
-    said = [store.run(store.emit(CHANNEL, it, "progress", {"fraction": 1})) for it in leases]
+    said = [store.run(store.emit(CHANNEL, it, [("progress", {"fraction": 1})], batch=9)) for it in leases]
     assert set(answers) == {Renewed.LOST, Settled.LOST}
     assert set(said) == {False}
     return len(answers) + len(said)

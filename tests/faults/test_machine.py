@@ -81,9 +81,7 @@ def test_24_disk_is_full(rig: Rig, tmp_path: Path, figure: Figure) -> None:
     rig.server.kill()
     rig.server.start()
     rig.check()
-    figure(
-        f"{len(rig.acked)} acknowledged jobs, 0 lost; {rig.refused} enqueues refused; at work again after {took:.1f} s"
-    )
+    figure(f"{len(rig.acked)} jobs, 0 lost; {rig.refused} enqueues refused; at work again after {took:.1f} s")
 
 
 @pytest.mark.parametrize("skew", ["+1 h", "-1 h", "jumping"])

@@ -12,7 +12,7 @@ import redis
 from project.development.valkey import Valkey
 from retrying.job import State
 from retrying.store import Store
-from retrying.store.calls import Burial, Call, Lease, NewJob, Renewed, Retry, Settled
+from retrying.store.calls import Burial, Call, DueSlot, Lease, NewJob, Renewed, Retry, ScheduleLook, Settled
 from tests.faults.proxy import Proxy
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -143,11 +143,9 @@ def discard(lossy: Lossy) -> None:
 
 @case
 def emit(lossy: Lossy) -> None:
-    """The one that may say it twice: what it says holds no less the second time."""
     (lease,) = lossy.take("a")
-    assert lossy.run(lossy.store.emit(CHANNEL, lease, "progress", {"fraction": 0.5})) is True
-    assert lossy.events() == ["ready", "running", "progress", "progress"]
-    assert lossy.store.run(lossy.store.emit(CHANNEL, Lease("a", "stale"), "progress", {})) is False
+    assert lossy.run(lossy.store.emit(CHANNEL, lease, [("progress", {"fraction": 0.5})], batch=1)) is True
+    assert lossy.events() == ["ready", "running", "progress"], "said once"
 
 
 @case
@@ -232,7 +230,34 @@ def resume(lossy: Lossy) -> None:
     assert lossy.store.run(lossy.store.paused(CHANNEL)) is None
 
 
+@case
+def slot(lossy: Lossy) -> None:
+    look = ScheduleLook("hourly", "0 * * * *", [DueSlot(1, None, NewJob(id="hourly-1", payload=b"p"))])
+    (answer,) = lossy.run(lossy.store.slots(CHANNEL, [look])).schedules
+    assert (answer.mark, answer.made) == (1, 0), "it was made by the first try"
+    assert lossy.store.run(lossy.store.counts(CHANNEL)).ready == 1, "one job, not two"
+
+
+@case
+def pause_schedule(lossy: Lossy) -> None:
+    assert lossy.run(lossy.store.pause_schedule(CHANNEL, "hourly")) is False, "it was paused already"
+    assert lossy.store.run(lossy.store.schedule(CHANNEL, "hourly")).paused is not None
+
+
+@case
+def resume_schedule(lossy: Lossy) -> None:
+    lossy.store.run(lossy.store.pause_schedule(CHANNEL, "hourly"))
+    assert lossy.run(lossy.store.resume_schedule(CHANNEL, "hourly")) is False, "it was no longer paused"
+    assert lossy.store.run(lossy.store.schedule(CHANNEL, "hourly")).paused is None
+
+
 # What only reads
+
+
+@case
+def schedule(lossy: Lossy) -> None:
+    lossy.store.run(lossy.store.pause_schedule(CHANNEL, "hourly"))
+    assert lossy.run(lossy.store.schedule(CHANNEL, "hourly")).paused is not None
 
 
 @case
