@@ -48,7 +48,7 @@ FAULTS = (
     Fault(11, "the server stalls for three leases", "no false rescue of what ended meanwhile, no two runs at once"),
     Fault(12, "CLIENT KILL in a loop", "reconnect, no claim lost"),
     Fault(13, "CLIENT PAUSE", "workers wait, producers with a short timeout fail fast"),
-    Fault(14, "the reply is lost, for every script", "repeating changes nothing"),
+    Fault(14, "the reply is lost, for every script", "repeating changes nothing", ("tests/retrying/test_model.py::",)),
     Fault(15, "a blackhole", "the worker stops its handlers before the server gives the jobs away"),
     Fault(16, "half-closed connections, truncated replies", "the connection is dropped, never reused"),
     Fault(17, "1000 cancellations in flight", "no reply to another's question"),

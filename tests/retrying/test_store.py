@@ -194,6 +194,22 @@ def test_expires_before_its_first_attempt(store: Store) -> None:
     assert names(store) == ["ready", "expired"]
 
 
+def test_expired_and_newer_jobs_take_no_place_in_a_claim(store: Store, server: redis.Redis) -> None:
+    """Each used to cost the jobs behind it a claim that came back empty, after which a worker waits a second."""
+    put(store, "old1", "old2", expires=0)
+    put(store, "newer")
+    server.hset(store.keys(CHANNEL).all[0] + "newer", "v", "99")
+    put(store, "a", "b", "c")
+    assert take(store, "T") == ["a"]
+    assert take(store, "T2", 2) == ["b", "c"]
+    put(store, *(f"old{n}" for n in range(3, 600)), expires=0)
+    put(store, "d")
+    server.delete(store.keys(CHANNEL).bell)
+    assert take(store, "T3") == [], "one claim moves a bounded number of them"
+    assert server.llen(store.keys(CHANNEL).bell) == 1, "and says that it did not get through"
+    assert take(store, "T4") == ["d"]
+
+
 def test_a_job_that_began_no_longer_expires(store: Store) -> None:
     put(store, "a", expires=100)
     take(store, "T")

@@ -60,30 +60,43 @@ end
 if limit then
   wanted = math.max(0, math.min(wanted, limit - call('ZCARD', LEASES)))
 end
-if wanted > 0 and call('HEXISTS', META, 'paused') == 0 then
-  local popped = call('ZPOPMIN', READY, wanted)
+
+-- Lease a job that READY held. Returns 1, or 0 when it was none to run: expired, of a newer format, evicted.
+local function begin(id, order)
+  local job = read(id, 'state', 'topic', 'expires', 'attempt', 'v', 'unique_until')
+  if job[1] ~= 'ready' then
+    return 0
+  elseif tonumber(job[5]) > FORMAT then
+    call('ZADD', NEWER, order, id)
+    return 0
+  elseif job[3] and not job[4] and tonumber(job[3]) <= now then
+    finish(id, job[2], 'expired', 'expired before its first attempt')
+    return 0
+  end
+  local attempt = call('HINCRBY', JOB .. id, 'attempt', 1)
+  if job[6] == 'started' then
+    let_go(id, read(id, 'unique')[1])
+  end
+  add(id)
+  call('HSET', JOB .. id, 'state', 'running', 'token', token, 'worker', worker, 'started', now)
+  call('ZADD', LEASES, now + lease, id)
+  emit(id, job[2], 'running', 'attempt', attempt, 'worker', worker)
+  return 1
+end
+
+-- What can't be run takes nobody's place: a claim that came back empty because of it would make the worker wait.
+local taken, looked = 0, 0
+local most = call('HEXISTS', META, 'paused') == 0 and wanted + 500 or 0
+while taken < wanted and looked < most do
+  local popped = call('ZPOPMIN', READY, wanted - taken)
+  if #popped == 0 then
+    break
+  end
   for i = 1, #popped, 2 do
-    local id = popped[i]
-    local job = read(id, 'state', 'topic', 'expires', 'attempt', 'v', 'unique_until')
-    if job[1] == 'ready' then -- anything else was evicted or tampered with: there is nothing to run
-      if tonumber(job[5]) > FORMAT then
-        call('ZADD', NEWER, popped[i + 1], id)
-      elseif job[3] and not job[4] and tonumber(job[3]) <= now then
-        finish(id, job[2], 'expired', 'expired before its first attempt')
-      else
-        local attempt = call('HINCRBY', JOB .. id, 'attempt', 1)
-        if job[6] == 'started' then
-          let_go(id, read(id, 'unique')[1])
-        end
-        add(id)
-        call('HSET', JOB .. id, 'state', 'running', 'token', token, 'worker', worker, 'started', now)
-        call('ZADD', LEASES, now + lease, id)
-        emit(id, job[2], 'running', 'attempt', attempt, 'worker', worker)
-      end
-    end
+    taken, looked = taken + begin(popped[i], popped[i + 1]), looked + 1
   end
 end
-if #jobs >= wanted and call('ZCARD', READY) > 0 and not (limit and call('ZCARD', LEASES) >= limit) then
+if (taken >= wanted or looked >= most and most > 0) and call('ZCARD', READY) > 0 and not (limit and call('ZCARD', LEASES) >= limit) then
   ring() -- this worker took all it can (or heard a bell that it has no room for): the rest is for somebody else
 end
 return { now, next_due or '', settled, jobs }
