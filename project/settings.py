@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import dj_database_url
+import django
 
 from project.environment import Environment, kept_secret_key
 
@@ -37,6 +38,8 @@ INSTALLED_APPS = [
     "csp",
     "project.webhooks",
 ]
+if django.VERSION < (6,):
+    INSTALLED_APPS.append("django_tasks")  # the backport of Django's tasks
 
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
@@ -68,6 +71,8 @@ TEMPLATES = [
 CHANNEL_LAYERS = {
     "default": {"BACKEND": "retrying.layers.RetryingChannelLayer", "CONFIG": {"hosts": [REDIS_URL]}},
 }
+
+TASKS = {"default": {"BACKEND": "retrying.backends.RetryingBackend", "QUEUES": ["default"]}}
 
 #: Cap of one HTTP call to a receiver, in seconds, from the look-up of its name to the last byte read.
 WEBHOOK_TIMEOUT_SECONDS = environment.seconds("DELIVERIES_TIMEOUT_SECONDS", 20)

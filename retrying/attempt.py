@@ -7,6 +7,7 @@ import random
 import time
 from dataclasses import dataclass
 from enum import StrEnum
+from traceback import format_exception
 from typing import TYPE_CHECKING
 
 from .exceptions import Discard, Snooze
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("retrying.worker")
 
-#: Longest error text that is stored, in characters.
+#: Longest error text and longest traceback that are stored, in characters.
 MAX_ERROR = 4096
+MAX_TRACEBACK = 16384
 #: Random numbers for jitter; no secret depends on them.
 _rng = random.Random()
 
@@ -39,20 +41,31 @@ class End(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How an attempt ends; ``delay`` in seconds for retries and snoozes."""
+    """How an attempt ends."""
 
     end: End
+    #: Seconds; of retries and snoozes.
     delay: float = 0.0
     reason: str = ""
     error: str = ""
+    #: See ``trace_of``.
+    trace: str = ""
+    #: Of a success: what the handler returned, encoded, and seconds to keep it (0: not at all).
+    result: bytes = b""
+    keep: float = 0.0
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the job has ended with it."""
+        return self.end in (End.SUCCESS, End.BURIAL, End.DISCARD)
 
 
 class Attempt:
     """A job in the hands of this worker."""
 
     __slots__ = (
-        "cancellable", "channel", "ended", "failures", "job", "lease", "lease_until", "message_type", "number",
-        "policy", "reports", "settled", "slot", "started", "stop_reason", "timeout_at", "told", "worker",
+        "cancellable", "channel", "ended", "ending", "failures", "job", "lease", "lease_until", "message_type",
+        "number", "policy", "reports", "settled", "slot", "started", "stop_reason", "timeout_at", "told", "worker",
     )  # fmt: skip
 
     def __init__(
@@ -92,6 +105,8 @@ class Attempt:
         self.stop_reason = ""
         #: How it ends is decided: what its handler does from here on is ignored.
         self.settled = False
+        #: That decision; None as long as there is none, and when the lease was lost.
+        self.ending: Ending | None = None
         #: The handler is no longer running.
         self.ended = False
         #: The store knows of the end (or has given the lease away).
@@ -126,10 +141,10 @@ def ending_of(attempt: Attempt, error: BaseException | None) -> Ending:
     if error is None:
         return Ending(End.SUCCESS)
     if attempt.stop_reason.startswith("cancel"):
-        return Ending(End.DISCARD, reason=attempt.stop_reason, error=error_text(error))
+        return Ending(End.DISCARD, reason=attempt.stop_reason, error=error_text(error), trace=trace_of(error))
     try:
         if isinstance(error, Discard):
-            return Ending(End.DISCARD, reason=error.reason)
+            return Ending(End.DISCARD, reason=error.reason, trace=trace_of(error))
         if isinstance(error, Snooze):
             return Ending(End.SNOOZE, delay=seconds(error.delay, name="Snooze.delay"))
         decision = decide(attempt.policy, error, attempt.view(), _rng)
@@ -137,11 +152,12 @@ def ending_of(attempt: Attempt, error: BaseException | None) -> Ending:
         logger.exception("the retry policy failed, the default backoff applies %s", attempt)
         limit = attempt.policy.max_retries
         if limit is not None and attempt.failures >= limit:
-            return Ending(End.BURIAL, reason="no attempts left", error=error_text(error))
-        return Ending(End.RETRY, Exponential().jittered(attempt.failures + 1, _rng), error=error_text(error))
+            return Ending(End.BURIAL, reason="no attempts left", error=error_text(error), trace=trace_of(error))
+        delay = Exponential().jittered(attempt.failures + 1, _rng)
+        return Ending(End.RETRY, delay, error=error_text(error), trace=trace_of(error))
     if isinstance(decision, GiveUp):
-        return Ending(End.BURIAL, reason=decision.reason, error=error_text(error))
-    return Ending(End.RETRY, decision.delay, error=error_text(error))
+        return Ending(End.BURIAL, reason=decision.reason, error=error_text(error), trace=trace_of(error))
+    return Ending(End.RETRY, decision.delay, error=error_text(error), trace=trace_of(error))
 
 
 def error_text(error: BaseException) -> str:
@@ -153,3 +169,15 @@ def error_text(error: BaseException) -> str:
     if len(text) > MAX_ERROR:
         text = f"{text[:MAX_ERROR]}... [{len(text) - MAX_ERROR} more characters cut]"
     return text
+
+
+def trace_of(error: BaseException) -> str:
+    """The path of the exception's class, a line break, and its traceback, whose beginning is cut when it is long."""
+    kind = type(error)
+    try:
+        text = "".join(format_exception(error))
+    except Exception:
+        text = f"{kind.__qualname__} (its traceback can't be printed)\n"
+    if len(text) > MAX_TRACEBACK:
+        text = f"[{len(text) - MAX_TRACEBACK} characters cut]...{text[-MAX_TRACEBACK:]}"
+    return f"{kind.__module__}.{kind.__qualname__}\n{text}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
+from fnmatch import fnmatchcase
 from functools import cache
 from typing import Any
 
@@ -14,6 +15,7 @@ from django.core.signals import setting_changed
 from django.dispatch import receiver
 
 from .exceptions import InvalidPolicy
+from .message import CHANNEL_NAME
 from .policy import RetryPolicy
 from .store import Limits
 
@@ -42,6 +44,9 @@ class Settings:
     DEFAULT_POLICY: RetryPolicy = field(default_factory=RetryPolicy)
     #: Channel name -> policy names, ``concurrency``, ``keep_succeeded``.
     CHANNELS: Mapping[str, ChannelSettings] = field(default_factory=dict)
+    #: Path of a task (``app.tasks.name``, or a pattern: ``app.tasks.report_*``) -> channel; the first match wins.
+    #: A path without wildcards also lets a task run that isn't in a ``tasks`` module.
+    ROUTES: Mapping[str, str] = field(default_factory=dict)
     #: A worker that is silent for this long loses its jobs.
     LEASE_SECONDS: float = 30.0
     #: Between two looks for leases that ended.
@@ -75,6 +80,10 @@ class Settings:
         """What holds for a channel."""
         found = self.CHANNELS.get(name)
         return found or ChannelSettings(policy=self.DEFAULT_POLICY, keep_succeeded=self.KEEP_SUCCEEDED)
+
+    def route(self, path: str) -> str | None:
+        """The channel that ``ROUTES`` sends a task to."""
+        return next((channel for pattern, channel in self.ROUTES.items() if fnmatchcase(path, pattern)), None)
 
     def limits(self) -> Limits:
         """What the store's scripts are told."""
@@ -118,7 +127,7 @@ def _parse(raw: object) -> Settings:
     unknown = [name for name in raw if name not in names]
     found += [f"RETRYING has no setting {name!r}; it takes {', '.join(names)}" for name in unknown]
     values: dict[str, Any] = {}
-    for name in names.keys() & raw.keys() - {"DEFAULT_POLICY", "CHANNELS"}:
+    for name in names.keys() & raw.keys() - {"DEFAULT_POLICY", "CHANNELS", "ROUTES"}:
         value, default = raw[name], names[name].default
         whole = isinstance(default, int)
         kinds = int if whole else (int, float)
@@ -143,9 +152,21 @@ def _parse(raw: object) -> Settings:
             channels[name] = _channel(options, default_policy, values.get("KEEP_SUCCEEDED", 0))
         except (InvalidPolicy, TypeError) as error:
             found.append(f"RETRYING['CHANNELS'][{name!r}]: {error}")
+    routes = raw.get("ROUTES", {})
+    found += _route_problems(routes)
     if found:
         raise ImproperlyConfigured("\n".join(found))
-    return Settings(DEFAULT_POLICY=default_policy, CHANNELS=channels, **values)
+    return Settings(DEFAULT_POLICY=default_policy, CHANNELS=channels, ROUTES=routes, **values)
+
+
+def _route_problems(routes: object) -> list[str]:
+    if not isinstance(routes, Mapping):
+        return [f"RETRYING['ROUTES'] must be a dict of task path or pattern -> channel, got {routes!r}"]
+    return [
+        f"RETRYING['ROUTES'][{path!r}] must be the name of a channel, got {channel!r}"
+        for path, channel in routes.items()
+        if not isinstance(path, str) or not isinstance(channel, str) or not CHANNEL_NAME.fullmatch(channel)
+    ]
 
 
 def _channel(options: Mapping[str, Any], default: RetryPolicy, keep: int) -> ChannelSettings:

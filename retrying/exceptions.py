@@ -40,6 +40,10 @@ class LeaseLost(RetryingError):
     """The attempt's lease was given to another worker; what this attempt still reports is refused."""
 
 
+class WorkerVanished(RetryingError):
+    """The worker that ran this attempt vanished: it died, or was cut off from the store."""
+
+
 class AttemptTimeout(RetryingError, TimeoutError):
     """The attempt took longer than its policy's timeout."""
 

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 from redis.exceptions import RedisError
 
 from . import reconnect
-from .attempt import Attempt, End, Ending, ending_of
-from .exceptions import AttemptTimeout, RetryingError
+from .attempt import Attempt, End, Ending, ending_of, trace_of
+from .exceptions import AttemptTimeout, Bury, RetryingError
 from .link import Link
 from .message import new_id
-from .settlement import report, settle
-from .slot import Slot
+from .routes import Handler, NoHandler
+from .settlement import report, results, settle
+from .slot import CANCEL_SECONDS, Slot
 from .store.calls import Call, Claim, Claimed, Renewed, Settled
 from .sweeper import sweep
 
@@ -34,10 +35,11 @@ OnEnd = Callable[[Attempt, Ending, "Settled | tuple[Settled, int | None]"], obje
 
 #: Most jobs that one claim asks for, and most successes that it reports: bounds one script's time on the server.
 MAX_BATCH = 200
-#: Seconds that cancelled handlers get to end at shutdown, and that a last word to the store may take.
-CANCEL_SECONDS = 1.0
+#: Seconds that a last word to the store may take at shutdown.
 TELL_SECONDS = 5.0
-#: Share of the lease before whose end an attempt that could not be renewed is stopped.
+#: Seconds between two looks for timeouts and leases about to end.
+TICK = 0.2
+#: Share of the lease before whose end an attempt that could not be renewed is stopped; never less than two ticks.
 FENCE_MARGIN = 0.1
 
 
@@ -76,7 +78,7 @@ class Lane:
         self.load = 0
         #: Attempts that ended so far.
         self.done = 0
-        self.slots = [Slot(self) for _ in range(group.size)]
+        self.slots: list[Slot] = [route.slot(self) for _ in range(group.size)]
         self._wanting: dict[Slot, None] = {}
         self._succeeded: list[Attempt] = []
         self._wake = asyncio.Event()
@@ -96,8 +98,10 @@ class Lane:
         self._on_failure = on_failure
 
     def start(self) -> None:
-        for work in (self._feed(), self._listen(), sweep(self), *(slot.run() for slot in self.slots)):
+        for work in (self._feed(), self._listen(), sweep(self)):
             self.spawn(work)
+        for slot in self.slots:
+            slot.start()
 
     async def drain(self, timeout: float, hurry: asyncio.Event) -> None:
         """Take no more jobs, and let running ones end: at most ``timeout`` seconds, or until ``hurry``.
@@ -124,12 +128,12 @@ class Lane:
             logger.warning("released at shutdown: %d running jobs of channel %s", len(left), self.channel)
             await self._tell(self.store.release(self.channel, [attempt.lease for attempt in left]))
         if ends := list(self._succeeded):
-            leases = [attempt.lease for attempt in ends]
-            await self._tell(
-                self.store.claim(
-                    self.channel, self.worker_id, new_id(), wanted=0, succeeded=leases, keep=self.keep_succeeded
-                )
-            )
+            leases, kept = [attempt.lease for attempt in ends], results(ends)
+            call = self.store.claim(
+                self.channel, self.worker_id, new_id(),
+                wanted=0, succeeded=leases, results=kept, keep=self.keep_succeeded,
+            )  # fmt: skip
+            await self._tell(call)
         await self._tell(self.store.leave(self.channel, self.worker_id))
 
     async def stop(self) -> None:
@@ -139,9 +143,7 @@ class Lane:
             self._due_timer.cancel()
         while self._tasks:  # what ends may have begun something else meanwhile
             await reconnect.end(self._tasks)
-        instances = [instance for slot in self.slots if (instance := slot.end()) is not None]
-        # Not for ever: the thread of a sync handler can't be cancelled.
-        await reconnect.end(instances, patience=CANCEL_SECONDS)
+        await asyncio.gather(*(slot.close() for slot in self.slots))
 
     # What slots say
 
@@ -168,18 +170,13 @@ class Lane:
     def forget(self, slot: Slot) -> None:
         self._wanting.pop(slot, None)
 
-    def handler_ended(self, attempt: Attempt, error: BaseException | None) -> None:
-        """The handler of ``attempt`` returned, or raised ``error``."""
+    def handler_ended(self, attempt: Attempt, ending: Ending) -> None:
+        """The handler of ``attempt`` runs no more, and the attempt ends so, unless its end was decided before."""
         self._ended(attempt)
         if attempt.settled:
             self._drop(attempt)
-            return
-        ending = ending_of(attempt, error)
-        if ending.end is End.RETRY and self.route.lacks(attempt.message_type):
-            ending = Ending(End.BURIAL, reason=f"no handler for type {attempt.message_type!r}", error=ending.error)
-        if ending.end in (End.RETRY, End.BURIAL) and error is not None:
-            logger.debug("attempt failed %s", attempt, exc_info=error)
-        self._settle(attempt, ending)
+        else:
+            self._settle(attempt, ending)
 
     def release(self, attempt: Attempt) -> None:
         """Give ``attempt`` back uncharged: its handler never began."""
@@ -192,7 +189,7 @@ class Lane:
     def tick(self) -> None:
         """Look for attempts past their timeout, and for leases that could not be renewed in time."""
         now = time.monotonic()
-        margin = self.settings.LEASE_SECONDS * FENCE_MARGIN
+        margin = max(self.settings.LEASE_SECONDS * FENCE_MARGIN, 2 * TICK)
         for attempt in list(self.attempts.values()):
             if attempt.settled:
                 continue
@@ -266,7 +263,7 @@ class Lane:
     async def _claim(self, wanted: int, batch: list[Attempt]) -> tuple[str, float, Claim]:
         """The token, when the request that was answered was sent, and the answer."""
         token = new_id()
-        leases = [attempt.lease for attempt in batch]
+        leases, kept = [attempt.lease for attempt in batch], results(batch)
         sent = 0.0
 
         async def claim(failures: int) -> Claim:
@@ -274,7 +271,7 @@ class Lane:
             sent = time.monotonic()
             call = self.store.claim(
                 self.channel, self.worker_id, token,
-                wanted=wanted, succeeded=leases, keep=self.keep_succeeded, limit=self.total_concurrency,
+                wanted=wanted, succeeded=leases, results=kept, keep=self.keep_succeeded, limit=self.total_concurrency,
                 repeated=failures > 0,
             )  # fmt: skip
             return await self.store.arun(call)
@@ -293,7 +290,11 @@ class Lane:
         message_type = message.get("type")
         if not problem and (not isinstance(message_type, str) or not message_type):
             problem = "its message has no type"
-        handler = self.route.handler(message_type if isinstance(message_type, str) else "")
+        try:
+            handler = self.route.handler(message_type if isinstance(message_type, str) else "")
+        except NoHandler as error:
+            problem = problem or str(error)
+            handler = Handler(self.settings.channel(self.channel).policy, cancellable=True)
         policy = handler.policy
         if job.policy:
             try:
@@ -315,7 +316,7 @@ class Lane:
         self.attempts[job.id] = attempt
         if problem:
             self._ended(attempt)
-            self._settle(attempt, Ending(End.BURIAL, reason=problem, error=problem))
+            self._settle(attempt, Ending(End.BURIAL, reason=problem, error=problem, trace=trace_of(Bury(problem))))
             return
         slot = None if self.stopping else next((slot for slot in self._wanting if slot.wants), None)
         if slot is None:
@@ -362,6 +363,7 @@ class Lane:
 
     def _settle(self, attempt: Attempt, ending: Ending) -> None:
         attempt.settled = True
+        attempt.ending = ending
         if attempt.reports is not None:
             self.spawn(self._settle_after(attempt.reports, attempt, ending))
         elif ending.end is End.SUCCESS:
@@ -409,7 +411,7 @@ class Lane:
             logger.warning("not told to the store at shutdown channel=%s: %s", self.channel, error)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run ``work`` until it ends, or the lane does."""
+        """Run ``work`` until the lane stops. When it raises, the worker ends."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._task_ended)

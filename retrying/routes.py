@@ -1,17 +1,21 @@
-"""Channel -> application -> consumer class -> handler's policy, resolved once when a worker starts."""
+"""What runs the jobs of a channel, and how each of its handlers is treated; resolved once when a worker starts."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from inspect import getattr_static, iscoroutinefunction
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from channels.consumer import AsyncConsumer, SyncConsumer, get_handler_name
 from channels.routing import ChannelNameRouter, ProtocolTypeRouter
 
 from .exceptions import RetryingError
 from .policy import RetryPolicy
+from .slot import InstanceSlot, Slot
+
+if TYPE_CHECKING:
+    from .lane import Lane
 
 Application = Callable[
     [dict[str, Any], Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]
@@ -25,6 +29,10 @@ class NoRoute(RetryingError):
     """The routers have no application for the channel."""
 
 
+class NoHandler(RetryingError):
+    """Nothing here may run messages of that type."""
+
+
 @dataclass(frozen=True, slots=True)
 class Handler:
     """How a message is run: its policy, and whether its handler can be cancelled (a sync one can't)."""
@@ -33,11 +41,25 @@ class Handler:
     cancellable: bool
 
 
-class Route:
-    """What runs the messages of one channel.
+class Route(Protocol):
+    """What runs the messages of one channel."""
 
-    ``consumer``: the class behind the routers, None when middleware or a plain ASGI application hides it: then the
-    channel's policy applies to every message. Raises NoRoute.
+    channel: str
+    #: Told when the worker starts, "" when there is nothing to tell.
+    remark: str
+
+    def handler(self, message_type: str) -> Handler:
+        """How messages of that type are run. Raises NoHandler: the job is quarantined with these words."""
+
+    def slot(self, lane: Lane) -> Slot:
+        """A new slot of ``lane``, to run them."""
+
+
+class ApplicationRoute:
+    """The ASGI application runs them: consumers, behind the routers.
+
+    ``consumer``: the class there, None when middleware or a plain ASGI application hides it: then the channel's policy
+    applies to every message. Raises NoRoute.
     """
 
     def __init__(self, application: Any, channel: str, policy: RetryPolicy) -> None:
@@ -45,10 +67,15 @@ class Route:
         self.channel = channel
         self.policy = policy
         self.consumer = _consumer_class(application, channel)
+        self.remark = ""
+        if self.consumer is None:
+            self.remark = f"the consumer of {channel} is hidden by middleware: the channel's retry policy applies"
         self._handlers: dict[str, Handler] = {}
 
+    def slot(self, lane: Lane) -> Slot:
+        return InstanceSlot(lane, self)
+
     def handler(self, message_type: str) -> Handler:
-        """How messages of that type are run."""
         found = self._handlers.get(message_type)
         if found is None:
             method = None if self.consumer is None else self._method(message_type)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from .attempt import Attempt, End, Ending
 from .store import Store
-from .store.calls import Burial, Call, Retry, Settled
+from .store.calls import Burial, Call, Lease, Result, Retry, Settled
 
 logger = logging.getLogger("retrying.worker")
 
@@ -23,17 +24,27 @@ def settle(store: Store, attempt: Attempt, ending: Ending) -> Call[Any]:
         case End.RETRY:
             deadline = attempt.policy.deadline
             last = None if deadline is None else round(deadline * 1000)
-            return store.retry(channel, [Retry(lease, round(ending.delay * 1000), True, ending.error, limit, last)])
+            delay = round(ending.delay * 1000)
+            return store.retry(channel, [Retry(lease, delay, True, ending.error, limit, last, ending.trace)])
         case End.SNOOZE:
             return store.retry(channel, [Retry(lease, round(ending.delay * 1000), False, ending.error, limit)])
         case End.BURIAL:
-            return store.bury(channel, [Burial(lease, ending.reason, ending.error, limit)])
+            return store.bury(channel, [Burial(lease, ending.reason, ending.error, limit, ending.trace)])
         case End.DISCARD:
-            return store.discard(channel, lease, ending.reason)
+            return store.discard(channel, lease, ending.reason, ending.trace)
         case End.RELEASE:
             return store.release(channel, [lease])
         case End.SUCCESS:
             raise ValueError("a success is told with the next claim")
+
+
+def results(attempts: Sequence[Attempt]) -> dict[Lease, Result]:
+    """What succeeded attempts returned, as far as it is to be kept."""
+    return {
+        attempt.lease: Result(attempt.ending.result, round(attempt.ending.keep * 1000))
+        for attempt in attempts
+        if attempt.ending is not None and attempt.ending.keep
+    }
 
 
 def report(attempt: Attempt, ending: Ending, answer: Settled | tuple[Settled, int | None]) -> None:

@@ -1,23 +1,57 @@
-"""One application instance of a worker. Its ``receive()`` is both the demand for a job and the ack of the last one."""
+"""One application instance of a worker. Its ``receive()`` is both the demand for a job and the ack of the last one.
+
+The other kind of slot, for handlers that are plain functions, is in direct.py; a lane knows what both of them have.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext, sync_to_async
 from channels.exceptions import StopConsumer
 from django.db import connections
 
+from .attempt import End, Ending, ending_of
 from .context import CurrentJob, current_slot
-from .reconnect import delay
+from .reconnect import delay, end
 
 if TYPE_CHECKING:
     from .attempt import Attempt
     from .lane import Lane
+    from .routes import ApplicationRoute
 
 logger = logging.getLogger("retrying.worker")
+
+
+#: Seconds that cancelled handlers get to end when the worker stops.
+CANCEL_SECONDS = 1.0
+
+
+_SUCCESS = Ending(End.SUCCESS)
+
+
+class Slot(Protocol):
+    """Runs one job at a time. Says ``lane.want(self)`` when it is free, ``lane.handler_ended(...)`` when one ended."""
+
+    #: The job of the running handler.
+    current: CurrentJob | None
+
+    def start(self) -> None: ...
+
+    @property
+    def wants(self) -> bool:
+        """Whether it still waits for a job."""
+
+    def deliver(self, attempt: Attempt, message: dict[str, Any]) -> None:
+        """Run the handler of a job; only when it ``wants`` one."""
+
+    def cancel(self, attempt: Attempt) -> None:
+        """Cancel the handler of ``attempt``, if it is still the one that runs here and can be cancelled."""
+
+    async def close(self) -> None:
+        """Cancel what runs, and let go of threads and connections; bounded in time."""
 
 
 class Delivery(asyncio.Future[dict[str, Any]]):
@@ -32,11 +66,12 @@ class Delivery(asyncio.Future[dict[str, Any]]):
         return message
 
 
-class Slot:
+class InstanceSlot:
     """Runs application instances, one after another; an instance handles jobs until it raises or returns."""
 
-    def __init__(self, lane: Lane) -> None:
+    def __init__(self, lane: Lane, route: ApplicationRoute) -> None:
         self.lane = lane
+        self.route = route
         #: The job of the running handler.
         self.current: CurrentJob | None = None
         self._attempt: Attempt | None = None
@@ -45,7 +80,10 @@ class Slot:
         #: The instance got a job.
         self._useful = False
 
-    async def run(self) -> None:
+    def start(self) -> None:
+        self.lane.spawn(self._run_instances())
+
+    async def _run_instances(self) -> None:
         """Until the lane stops."""
         # Set before an instance starts, because what receive() sets is not seen by the handler.
         current_slot.set(self)
@@ -66,7 +104,6 @@ class Slot:
         return self._attempt is None and self._delivery is not None and not self._delivery.done()
 
     def deliver(self, attempt: Attempt, message: dict[str, Any]) -> None:
-        """Hand a job to the waiting instance."""
         assert self._delivery is not None
         self._attempt = attempt
         self._useful = True
@@ -74,15 +111,17 @@ class Slot:
         self._delivery.set_result(message)
 
     def cancel(self, attempt: Attempt) -> None:
-        """Cancel the handler of ``attempt``, if it is still the one that runs here and can be cancelled."""
         if self._attempt is attempt and attempt.cancellable:
-            self.end()
+            self._end()
 
-    def end(self) -> asyncio.Task[None] | None:
-        """Cancel the instance, if there is one, and return it."""
+    async def close(self) -> None:
+        if self._instance is not None:
+            # Not for ever: the thread of a sync handler can't be cancelled.
+            await end([self._instance], patience=CANCEL_SECONDS)
+
+    def _end(self) -> None:
         if self._instance is not None:
             self._instance.cancel()
-        return self._instance
 
     # What the application sees
 
@@ -93,10 +132,10 @@ class Slot:
         delivery = self._delivery = Delivery()
         if attempt is not None:
             swallowed = attempt.settled  # handler_ended() settles the others
-            self.lane.handler_ended(attempt, None)
+            self.lane.handler_ended(attempt, _SUCCESS)
             if swallowed:
                 # Its handler swallowed the cancellation that followed a timeout or a lost lease: no more jobs here.
-                asyncio.get_running_loop().call_soon(self.end)
+                asyncio.get_running_loop().call_soon(self._end)
                 return delivery
         self.lane.want(self)
         return delivery
@@ -112,9 +151,7 @@ class Slot:
         # dispatch of every other instance.
         async with ThreadSensitiveContext() as context:
             try:
-                await self.lane.route.application(
-                    {"type": "channel", "channel": self.lane.channel}, self.receive, self.send
-                )
+                await self.route.application({"type": "channel", "channel": self.lane.channel}, self.receive, self.send)
             except StopConsumer:
                 pass
             except BaseException as raised:  # SystemExit included: a handler must not take the worker with it
@@ -140,6 +177,17 @@ class Slot:
             elif error is not None:
                 logger.error("an idle consumer of channel %s ended", self.lane.channel, exc_info=error)
         elif attempt.settled or (self._delivery is not None and self._delivery.taken):
-            self.lane.handler_ended(attempt, error)
+            self.lane.handler_ended(attempt, self._ending(attempt, error))
         else:
             self.lane.release(attempt)  # its handler never began
+
+    def _ending(self, attempt: Attempt, error: BaseException | None) -> Ending:
+        if attempt.settled:
+            return _SUCCESS  # nobody asks any more
+        ending = ending_of(attempt, error)
+        if ending.end is End.RETRY and self.route.lacks(attempt.message_type):
+            reason = f"no handler for type {attempt.message_type!r}"
+            return Ending(End.BURIAL, reason=reason, error=ending.error, trace=ending.trace)
+        if ending.end in (End.RETRY, End.BURIAL):
+            logger.debug("attempt failed %s", attempt, exc_info=error)
+        return ending

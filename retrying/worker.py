@@ -19,15 +19,13 @@ from .conf import Settings, get_settings
 from .group import Consumption, Group, parse
 from .heartbeat import Heartbeat, memory_mib
 from .joblayer import JobLayer
-from .lane import Lane, OnEnd
+from .lane import TICK, Lane, OnEnd
 from .processes import SUPERVISED
 from .renewal import Renewal
-from .routes import Route
+from .routes import ApplicationRoute, Route
 
 logger = logging.getLogger("retrying.worker")
 
-#: Seconds between two looks for timeouts and leases about to end.
-TICK = 0.2
 #: Ticks between two heartbeats, and looks at the worker's own size.
 TICKS_PER_LOOK = 5
 #: Seconds that the renewal thread gets to end; it may be waiting for a server that doesn't answer.
@@ -45,10 +43,10 @@ class Worker:
     """Consumes channels until told to stop.
 
     ``channels``: what to consume, as runworker takes it (``a``, ``a,b``, ``a:3 b:1``) -> jobs at a time, None = the
-    setting of the (first) channel. ``heartbeat``: file that is touched every second while the event loop lives;
-    beside it stands a file of the same name and ``.ready`` while every channel is being consumed. ``on_end``: sees
-    the end of every attempt, once the store has answered, and decides nothing. ``beside``: what else runs until the
-    worker is told to stop; when one of these fails, the worker ends.
+    setting of the (first) channel. ``routes``: of channels that the application doesn't run. ``heartbeat``: file that
+    is touched every second while the event loop lives; beside it stands a file of the same name and ``.ready`` while
+    every channel is being consumed. ``on_end``: sees the end of every attempt, once the store has answered, and decides
+    nothing. ``beside``: what else runs until the worker is told to stop; when one of these fails, the worker ends.
     Raises BadConsumption, and NoRoute for a channel that the routers have no application for.
     """
 
@@ -58,6 +56,7 @@ class Worker:
         channels: Mapping[str, int | None],
         layer: JobLayer,
         *,
+        routes: Mapping[str, Route] | None = None,
         shutdown_timeout: float | None = None,
         heartbeat: Path | None = None,
         on_end: OnEnd | None = None,
@@ -73,8 +72,8 @@ class Worker:
             for words, concurrency in channels.items()
             for consumption in parse(words.split())
         ]
-        self._routes = {
-            name: Route(application, name, self.settings.channel(name).policy)
+        self._routes: dict[str, Route] = {
+            name: (routes or {}).get(name) or ApplicationRoute(application, name, self.settings.channel(name).policy)
             for consumption, _ in self._consumptions
             for name in consumption.channels
         }
@@ -145,8 +144,8 @@ class Worker:
             self.id, consumption, size, self.settings.LEASE_SECONDS,
         )  # fmt: skip
         for channel in consumption.channels:
-            if self._routes[channel].consumer is None:
-                logger.info("the consumer of %s is hidden by middleware: the channel's retry policy applies", channel)
+            if remark := self._routes[channel].remark:
+                logger.info(remark)
         return [
             Lane(
                 self._routes[channel],

@@ -11,12 +11,11 @@ from django.core.checks import ERROR, WARNING, registry
 from ..conf import get_settings
 from ..exceptions import RetryingError
 from ..jobs import routed
-from ..lane import FENCE_MARGIN
+from ..lane import FENCE_MARGIN, TICK
 from ..policy import RetryPolicy
 from ..renewal import PER_LEASE
-from ..routes import Route
+from ..routes import ApplicationRoute
 from ..store.connections import SOCKET_TIMEOUT
-from ..worker import TICK
 from .findings import Finding, Severity
 
 
@@ -106,7 +105,7 @@ def _policies() -> Iterator[tuple[str, RetryPolicy]]:
             yield f"Channel {name}", channel.policy
     try:
         application = get_default_application()
-        routes = [Route(application, name, settings.channel(name).policy) for name in routed(application)]
+        routes = [ApplicationRoute(application, name, settings.channel(name).policy) for name in routed(application)]
     except (RetryingError, Exception):  # told by the look at the channels
         return
     for consumer in dict.fromkeys(route.consumer for route in routes if route.consumer):

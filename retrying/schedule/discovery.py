@@ -12,7 +12,7 @@ from ..exceptions import InvalidSchedule
 from ..joblayer import JobLayer
 from ..jobs import routed
 from ..layers import get_layer
-from ..routes import Route
+from ..routes import ApplicationRoute
 from ..store.calls import NewJob
 from .declaration import Periodic, Schedule
 
@@ -37,7 +37,7 @@ def declared(application: Any = None, *, using: str = "default") -> dict[str, Sc
 
 def _of_consumers(application: Any, layer: JobLayer) -> Iterator[Schedule]:
     for channel in routed(application):
-        consumer = Route(application, channel, get_settings().channel(channel).policy).consumer
+        consumer = ApplicationRoute(application, channel, get_settings().channel(channel).policy).consumer
         for method in dir(consumer) if consumer is not None else ():
             periodic = getattr(getattr(consumer, method, None), "periodic", None)
             if isinstance(periodic, Periodic):

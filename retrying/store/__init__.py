@@ -33,6 +33,7 @@ from .calls import (
     Purged,
     Redriven,
     Renewed,
+    Result,
     Retry,
     ScheduleLook,
     ScheduleState,
@@ -63,6 +64,10 @@ SCHEDULE_KEEP = 100 * 86400.0
 #: ClusterError for CLUSTERDOWN and MASTERDOWN; of the rest the text begins with the code.
 PASSING_ERRORS = (errors.ConnectionError, errors.TimeoutError, errors.ReadOnlyError, errors.ClusterError)
 PASSING = ("BUSY ", "MISCONF", "NOREPLICAS", "UNBLOCKED")
+
+
+_NO_RESULT = Result(b"", 0)
+_NO_RESULTS: Mapping[Lease, Result] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,18 +201,20 @@ class Store:
         *,
         wanted: int,
         succeeded: Sequence[Lease] = (),
+        results: Mapping[Lease, Result] = _NO_RESULTS,
         keep: int = 0,
         limit: int | None = None,
         repeated: bool = False,
     ) -> Call[Claim]:
         """End the attempts that ``succeeded`` and lease up to ``wanted`` jobs under ``token`` (new and random).
 
+        ``results``: of those that returned something to keep; of the others only a tombstone stays.
         ``limit``: most jobs of the channel that may run at once, over all workers.
         ``repeated``: this very claim was sent before and its reply may have been lost.
         """
         ends: list[calls.Arg] = [ms(self.limits.dedup), keep, "" if limit is None else limit, len(succeeded)]
         for lease in succeeded:
-            ends += lease
+            ends += [*lease, *results.get(lease, _NO_RESULT)]
         begin: list[calls.Arg] = [worker, token, ms(self.limits.lease), wanted]
         return self._call(
             "claim",
@@ -222,8 +229,8 @@ class Store:
     def retry(self, channel: str, retries: Sequence[Retry]) -> Call[list[tuple[Settled, int | None]]]:
         """End attempts that are tried again later; with each result comes the due time in ms."""
         args: list[calls.Arg] = []
-        for lease, delay, charged, error, limit, deadline in retries:
-            args += [*lease, delay, "failures" if charged else "snoozes", error]
+        for lease, delay, charged, error, limit, deadline, trace in retries:
+            args += [*lease, delay, "failures" if charged else "snoozes", error, trace]
             args += ["" if value is None else value for value in (limit, deadline)]
         return self._call("retry", channel, calls.parse_retried, len(retries), *args)
 
@@ -236,13 +243,13 @@ class Store:
     def bury(self, channel: str, burials: Sequence[Burial]) -> Call[list[Settled]]:
         """End attempts whose job becomes a dead letter."""
         args: list[calls.Arg] = []
-        for lease, reason, error, limit in burials:
-            args += [*lease, reason, error, "" if limit is None else limit]
+        for lease, reason, error, limit, trace in burials:
+            args += [*lease, reason, error, trace, "" if limit is None else limit]
         return self._call("bury", channel, calls.parse_settled, len(burials), *args)
 
-    def discard(self, channel: str, lease: Lease, reason: str) -> Call[list[Settled]]:
+    def discard(self, channel: str, lease: Lease, reason: str, trace: str = "") -> Call[list[Settled]]:
         """End an attempt whose job is cancelled."""
-        return self._call("discard", channel, calls.parse_settled, 1, *lease, reason)
+        return self._call("discard", channel, calls.parse_settled, 1, *lease, reason, trace)
 
     def renew(self, channel: str, leases: Sequence[Lease]) -> Call[list[Renewed]]:
         """Prolong leases."""
@@ -286,6 +293,10 @@ class Store:
 
     def get(self, channel: str, job_id: str) -> Call[Job | None]:
         return self._call("get", channel, calls.job_parser(channel, job_id), job_id)
+
+    def whole(self, channel: str, job_id: str) -> Call[dict[str, bytes]]:
+        """Every field of a job, payload, result and history too; {} when it is gone, or only its tombstone is left."""
+        return self._call("whole", channel, calls.parse_whole, job_id)
 
     def counts(self, channel: str) -> Call[Counts]:
         return self._call("counts", channel, calls.parse_counts)

@@ -92,6 +92,8 @@ class Claimed(NamedTuple):
     releases: int
     #: Ms since it was enqueued, by the server's clock.
     age: int
+    #: Ms since the epoch.
+    created: int
     priority: int
     policy: str
     topic: str
@@ -113,6 +115,13 @@ class Lease(NamedTuple):
     token: str
 
 
+class Result(NamedTuple):
+    """What an attempt returned, and ms to keep the job with it."""
+
+    value: bytes
+    keep: int
+
+
 class Retry(NamedTuple):
     """An attempt that is to be tried again. ``delay`` in ms; ``charged``: it counts against the policy."""
 
@@ -123,6 +132,8 @@ class Retry(NamedTuple):
     max_retries: int | None
     #: Ms after the job was enqueued.
     deadline: int | None = None
+    #: What the attempt raised, for the job's history: see attempt.trace_of.
+    trace: str = ""
 
 
 class Burial(NamedTuple):
@@ -132,6 +143,7 @@ class Burial(NamedTuple):
     reason: str
     error: str
     max_retries: int | None
+    trace: str = ""
 
 
 class Renewed(IntEnum):
@@ -315,6 +327,7 @@ def parse_claim(reply: list[Any]) -> Claim:
                 rescues=int(job[4]),
                 releases=int(job[5]),
                 age=int(now) - int(job[6]),
+                created=int(job[6]),
                 priority=int(job[7]),
                 policy=text(job[8]),
                 topic=text(job[9]),
@@ -368,6 +381,10 @@ def parse_counts(reply: list[int]) -> Counts:
 
 def parse_workers(reply: list[Any]) -> list[WorkerInfo]:
     return [WorkerInfo(id=text(reply[i]), seen_seconds_ago=int(reply[i + 1]) / 1000) for i in range(0, len(reply), 2)]
+
+
+def parse_whole(reply: list[bytes]) -> dict[str, bytes]:
+    return {text(reply[i]): reply[i + 1] for i in range(0, len(reply), 2)}
 
 
 def job_parser(channel: str, job_id: str) -> Callable[[list[bytes]], Job | None]:

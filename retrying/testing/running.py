@@ -14,7 +14,9 @@ from ..exceptions import InvalidJob
 from ..job import State
 from ..joblayer import JobLayer
 from ..layers import get_layer
+from ..management.routes import routes_for
 from ..message import check_channel
+from ..routes import Route
 from ..store.calls import Call, Settled
 from ..store.scripts import script
 from ..worker import Worker
@@ -82,7 +84,9 @@ async def arun_until_idle(
         check_channel(channel)
     layer = get_layer(using)
     swept = {channel: (await _look(channel, layer)).swept for channel in channels}
-    worker = _Worker(application or get_default_application(), dict.fromkeys(channels), layer)
+    worker = _Worker(
+        application or get_default_application(), dict.fromkeys(channels), layer, routes_for(channels, using)
+    )
     running = asyncio.create_task(worker.run())
     deadline = time.monotonic() + timeout
     try:
@@ -131,8 +135,8 @@ async def _look(channel: str, layer: JobLayer) -> _Look:
 class _Worker(Worker):
     """Notes what ran."""
 
-    def __init__(self, application: Any, channels: dict[str, None], layer: JobLayer) -> None:
-        super().__init__(application, channels, layer, on_end=self._note)
+    def __init__(self, application: Any, channels: dict[str, None], layer: JobLayer, routes: dict[str, Route]) -> None:
+        super().__init__(application, channels, layer, routes=routes, on_end=self._note)
         self.ran: list[Ran] = []
 
     def _note(self, attempt: Attempt, ending: Ending, answer: Settled | tuple[Settled, int | None]) -> None:

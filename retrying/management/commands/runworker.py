@@ -22,7 +22,9 @@ from retrying.group import parse
 from retrying.joblayer import JobLayer
 from retrying.layers import get_layer
 from retrying.logs import install
+from retrying.management.routes import routes_for
 from retrying.processes import AGAIN, SUPERVISED, Supervisor, watch_code
+from retrying.routes import Route
 from retrying.schedule.discovery import declared
 from retrying.schedule.scheduler import Scheduler
 from retrying.worker import STOPPED, Worker
@@ -55,6 +57,8 @@ class Command(ChannelsCommand):
         try:
             layer = get_layer(options["layer"])
             consumptions = parse(options["channels"])
+            names = [name for consumption in consumptions for name in consumption.channels]
+            routes = routes_for(names, options["layer"])
         except Exception as error:
             raise CommandError(str(error)) from error
         install()
@@ -68,18 +72,21 @@ class Command(ChannelsCommand):
             options["heartbeat_file"] = Path(f"{options['heartbeat_file']}.{os.environ[SUPERVISED]}")
         channels = {str(consumption): options["concurrency"] for consumption in consumptions}
         try:
-            _runner()(self._work(layer, channels, options))
+            _runner()(self._work(layer, channels, routes, options))
         except RetryingError as error:
             raise CommandError(str(error)) from error
 
     @staticmethod
-    async def _work(layer: JobLayer, channels: dict[str, int | None], options: dict[str, Any]) -> None:
+    async def _work(
+        layer: JobLayer, channels: dict[str, int | None], routes: dict[str, Route], options: dict[str, Any]
+    ) -> None:
         consumed = {name for words in channels for one in parse(words.split()) for name in one.channels}
         schedules = [one for one in declared(using=options["layer"]).values() if one.channel in consumed]
         worker = Worker(
             get_default_application(),
             channels,
             layer,
+            routes=routes,
             shutdown_timeout=options["shutdown_timeout"],
             heartbeat=options["heartbeat_file"],
             beside=[Scheduler(schedules, layer.store).run],

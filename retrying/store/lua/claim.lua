@@ -4,7 +4,7 @@
 -- ARGV  3 worker id; 4 token: random, new for every claim, the proof of the leases it gives; 5 lease (ms); 6 jobs wanted;
 --       7 "1" when this claim is repeated because its reply was lost; 8 ms to keep tombstones; 9 successes to keep;
 --       10 most jobs of the channel that may run at once over all workers, "" without limit;
---       11 number of successes; then for each its id and token
+--       11 number of successes; then for each its id, token, result, and ms to keep the result (0: only a tombstone)
 -- Returns  {now, next due time or "", {for each success 1 done | 0 repeated | -1 lease lost},
 --           {for each job {id, payload, attempt, failures, rescues, releases, created, priority, policy, topic, worker before}}}
 -- A crash before it: the successes run again when their leases end. After it, reply lost: a repeat gets the same jobs.
@@ -13,17 +13,23 @@ local tombstone, keep, limit, successes = take(), number(), tonumber(take()), nu
 
 local settled = {}
 for i = 1, successes do
-  local id, held = take(), take()
+  local id, held, result, ttl = take(), take(), take(), number()
   local status = fence(id, held)
   if status == 1 then
     local job = read(id, 'topic', 'attempt', 'unique')
     if job[3] then
       ended(id)
     end
-    if keep > 0 then
+    if keep > 0 or ttl > 0 then
       unlease(id, held)
       call('HSET', JOB .. id, 'state', 'succeeded', 'finished', now)
-      call('ZADD', SUCCEEDED, now, id)
+      if keep > 0 then
+        call('ZADD', SUCCEEDED, now, id)
+      end
+      if ttl > 0 then
+        call('HSET', JOB .. id, 'result', result)
+        call('PEXPIRE', JOB .. id, ttl)
+      end
     else
       call('ZREM', LEASES, id)
       call('SET', JOB .. id, 'succeeded:' .. held, 'PX', tombstone)
@@ -63,7 +69,7 @@ end
 
 -- Lease a job that READY held. Returns 1, or 0 when it was none to run: expired, of a newer format, evicted.
 local function begin(id, order)
-  local job = read(id, 'state', 'topic', 'expires', 'attempt', 'v', 'unique_until')
+  local job = read(id, 'state', 'topic', 'expires', 'attempt', 'v', 'unique_until', 'worker', 'started')
   if job[1] ~= 'ready' then
     return 0
   elseif tonumber(job[5]) > FORMAT then
@@ -78,6 +84,9 @@ local function begin(id, order)
     let_go(id, read(id, 'unique')[1])
   end
   add(id)
+  if job[4] then
+    remember(id, attempt, job[7], job[8])
+  end
   call('HSET', JOB .. id, 'state', 'running', 'token', token, 'worker', worker, 'started', now)
   call('ZADD', LEASES, now + lease, id)
   emit(id, job[2], 'running', 'attempt', attempt, 'worker', worker)

@@ -1,7 +1,10 @@
 -- What every script shares; the loader puts this between a script's shebang and its body.
 --
 -- The key map of a channel. All keys hold one hash tag, {channel}, so that a script is legal in Redis Cluster.
---   JOB..id      hash    one job; after a success a string "succeeded:<token>" with a TTL (the tombstone)
+--   JOB..id      hash    one job; beside its fields of now, those of the attempts before, the newest HISTORY of them:
+--                        worker:<n> (who ran it), error:<n> (what it raised; "" when its worker vanished), first (ms of
+--                        the first start). After a success a string "succeeded:<token>" with a TTL (the tombstone), or,
+--                        with a result to keep, the hash with its result and a TTL
 --   READY        zset    ids by priority, then order of arrival
 --   SCHEDULED    zset    ids by due time (ms)
 --   LEASES       zset    ids of running jobs by the end of their lease (ms)
@@ -150,6 +153,22 @@ local function forget(id)
     let_go(id, name)
   end
   call('DEL', JOB .. id)
+end
+
+local HISTORY = 20
+-- Keep what an attempt raised.
+local function blame(id, attempt, trace)
+  call('HSET', JOB .. id, 'error:' .. attempt, trace)
+end
+
+-- A new attempt: what is known of the one before becomes history. The first attempt of a job has none to write.
+local function remember(id, attempt, worker, started)
+  call('HSET', JOB .. id, 'worker:' .. attempt - 1, worker)
+  if attempt == 2 then
+    call('HSET', JOB .. id, 'first', started)
+  elseif attempt > HISTORY then
+    call('HDEL', JOB .. id, 'worker:' .. attempt - HISTORY, 'error:' .. attempt - HISTORY)
+  end
 end
 
 local function bury(id, topic, attempt, reason, error)

@@ -2,7 +2,7 @@
 -- Read one job.
 --
 -- ARGV  3 id
--- Returns  its fields {name, value, ...} without the payload, {} when there is no such job
+-- Returns  its fields {name, value, ...} without its payload and result, {} when there is no such job
 local id = take()
 local job = redis.pcall('HGETALL', JOB .. id)
 if job.err then
@@ -10,7 +10,7 @@ if job.err then
 end
 local fields = {}
 for i = 1, #job, 2 do
-  if job[i] ~= 'payload' and job[i] ~= 'token' then
+  if job[i] ~= 'payload' and job[i] ~= 'result' and job[i] ~= 'token' then
     fields[#fields + 1] = job[i]
     fields[#fields + 1] = job[i + 1]
   end

@@ -51,6 +51,7 @@ if now >= grace then
     local job = read(id, 'state', 'topic', 'attempt', 'worker', 'cancel', 'order')
     if job[1] == 'running' then
       call('HSET', JOB .. id, 'token', '')
+      blame(id, job[3], '')
       local rescues = call('HINCRBY', JOB .. id, 'rescues', 1)
       emit(id, job[2], 'rescued', 'attempt', job[3], 'worker', job[4], 'rescues', rescues)
       local poison = rescues > max_rescues
@@ -85,7 +86,9 @@ local surplus = call('ZCARD', SUCCEEDED) - keep_succeeded
 if surplus > 0 then
   local popped = call('ZPOPMIN', SUCCEEDED, math.min(surplus, LIMIT))
   for i = 1, #popped, 2 do
-    forget(popped[i])
+    if call('PTTL', JOB .. popped[i]) == -1 then -- else a result, which ends by itself
+      forget(popped[i])
+    end
     purged = purged + 1
   end
 end

@@ -19,7 +19,7 @@ for i = 1, #page, 2 do
     call('ZADD', key, moved(page[i + 1]), id)
   end
   if name ~= 'workers' then
-    for _, field in ipairs({ 'created', 'due', 'started', 'finished', 'expires' }) do
+    for _, field in ipairs({ 'created', 'due', 'first', 'started', 'finished', 'expires' }) do
       local time = read(id, field)[1]
       if time and time ~= '' then
         call('HSET', JOB .. id, field, moved(time))

@@ -1,0 +1,204 @@
+"""A backend for Django's tasks: a task is a job on the channel ``tasks.<queue>``, which ``runworker`` runs."""
+
+from __future__ import annotations
+
+from functools import cached_property, partial
+from typing import Any
+
+from asgiref.sync import sync_to_async
+from django.core import checks
+from django.db import DEFAULT_DB_ALIAS, transaction
+from django.utils import timezone
+
+from ..conf import get_settings
+from ..exceptions import InvalidJob
+from ..job import from_ms
+from ..joblayer import JobLayer
+from ..layers import get_layer
+from ..message import CHANNEL_NAME, JOB_ID, new_id, new_job
+from ..store.calls import Enqueued, NewJob
+from .arguments import checked_arguments
+from .compat import (
+    BaseTaskBackend,
+    InvalidTask,
+    InvalidTaskBackend,
+    Task,
+    TaskResult,
+    TaskResultDoesNotExist,
+    is_only_logged,
+    task_enqueued,
+)
+from .options import MAX_ID, Options, channel_of, channel_problem, problems
+from .registry import find, may_run, variant
+from .results import STATUSES, change, fill, new_result
+from .task import RetryingTask
+
+__all__ = ["RetryingBackend", "RetryingTask"]
+
+
+class _New:
+    """A task about to be enqueued."""
+
+    __slots__ = ("channel", "job", "result")
+
+    def __init__(self, channel: str, job: NewJob, result: TaskResult) -> None:
+        self.channel = channel
+        self.job = job
+        self.result = result
+
+
+class RetryingBackend(BaseTaskBackend):
+    """``TASKS = {"default": {"BACKEND": "retrying.backends.RetryingBackend", "QUEUES": [...], "OPTIONS": {...}}}``.
+
+    OPTIONS: see options.py. Nothing is imported from models and nothing connects before a task is enqueued.
+    """
+
+    task_class = RetryingTask
+    supports_defer = True
+    supports_async_task = True
+    supports_get_result = True
+    supports_priority = True
+
+    def __init__(self, alias: str, params: dict[str, Any]) -> None:
+        super().__init__(alias, params)
+        self._params = params
+
+    def check(self, **_: Any) -> list[checks.CheckMessage]:
+        return [checks.Error(problem, hint="See docs/tasks.md.", id="retrying.E007") for problem in self._problems()]
+
+    def _problems(self) -> list[str]:
+        return list(problems(self.alias, self._params.get("QUEUES", []), self._params.get("OPTIONS", {})))
+
+    @cached_property
+    def config(self) -> Options:
+        """OPTIONS. Raises InvalidTaskBackend, saying what ``check`` says."""
+        if found := self._problems():
+            raise InvalidTaskBackend("\n".join(found))
+        return Options(**self.options)
+
+    @property
+    def layer(self) -> JobLayer:
+        return get_layer(self.config.LAYER)
+
+    def validate_task(self, task: Task) -> None:
+        """Raises InvalidTask, when the task is declared, changed by ``using``, or enqueued."""
+        super().validate_task(task)
+        if problem := channel_problem(channel_of(task.module_path, task.queue_name)):
+            raise InvalidTask(f"queue {task.queue_name!r} is {problem}")
+
+    # Enqueueing
+
+    def enqueue(self, task: Task, args: Any, kwargs: Any) -> TaskResult:
+        """Store a job for the task, now or when the transaction commits.
+
+        Raises InvalidTask (nothing written), ChannelFull, StoreFull, StoreUnavailable.
+        """
+        new = self._prepare(task, args, kwargs)
+        if using := self._commits_with(task):
+            transaction.on_commit(partial(self._send, new), using=using)
+        else:
+            self._send(new)
+        return new.result
+
+    async def aenqueue(self, task: Task, args: Any, kwargs: Any) -> TaskResult:
+        """``enqueue`` from async code, without a thread; with ``enqueue_on_commit`` in the thread that the transaction
+        is in."""
+        new = self._prepare(task, args, kwargs)
+        if using := self._commits_with(task):
+            await sync_to_async(transaction.on_commit)(partial(self._send, new), using=using)
+            return new.result
+        layer = self.layer
+        (stored,) = await layer.arun(layer.enqueue_call(new.channel, [new.job]))
+        self._stored(new, stored)
+        if stored.new and is_only_logged(task_enqueued, type(self)):
+            task_enqueued.send_robust(type(self), task_result=new.result)
+        elif stored.new:
+            await task_enqueued.asend_robust(type(self), task_result=new.result)
+        return new.result
+
+    def _send(self, new: _New) -> None:
+        layer = self.layer
+        (stored,) = layer.store.run(layer.enqueue_call(new.channel, [new.job]))
+        self._stored(new, stored)
+        if stored.new:
+            task_enqueued.send_robust(type(self), task_result=new.result)
+
+    @staticmethod
+    def _stored(new: _New, stored: Enqueued) -> None:
+        # Not new: another job has that id already, and this is its result; refresh() tells the rest.
+        created = None if stored.created is None else from_ms(stored.created)
+        change(new.result, status=STATUSES[stored.state], enqueued_at=created)
+
+    def _prepare(self, task: Task, args: Any, kwargs: Any) -> _New:
+        self.validate_task(task)
+        path = task.module_path
+        if not may_run(task):
+            raise InvalidTask(
+                f"no worker would find the task {path!r}: import it in the 'tasks' module of an installed app, "
+                "or name it in RETRYING['ROUTES']"
+            )
+        args, kwargs = checked_arguments(args, kwargs)
+        channel = channel_of(path, task.queue_name)
+        options: dict[str, Any] = {"delay": getattr(task, "delay", None), **getattr(task, "job_options", {})}
+        job_id = f"{options.pop('job_id', None) or new_id()}@{channel}"
+        if len(job_id) > MAX_ID:
+            raise InvalidTask(f"job_id takes at most {MAX_ID - 1 - len(channel)} characters on channel {channel!r}")
+        message = {"type": path, "backend": self.alias, "queue": task.queue_name, "args": args, "kwargs": kwargs}
+        run_at = task.run_after
+        if run_at is not None and timezone.is_naive(run_at):  # without USE_TZ
+            run_at = timezone.make_aware(run_at)
+        try:
+            job = new_job(
+                self.layer.encode(message),
+                max_bytes=get_settings().MAX_MESSAGE_BYTES,
+                job_id=job_id,
+                priority=int(task.priority),
+                run_at=run_at,
+                **options,
+            )
+        except InvalidJob as error:
+            raise InvalidTask(f"{path}: {error}") from error
+        return _New(channel, job, new_result(task, job.id, args, kwargs, self.alias))
+
+    def _commits_with(self, task: Task) -> str:
+        """Alias of the database whose commit enqueues it; "" when nothing is waited for."""
+        wanted = getattr(task, "enqueue_on_commit", None)
+        if wanted is None:
+            wanted = self.config.ENQUEUE_ON_COMMIT
+        return DEFAULT_DB_ALIAS if wanted is True else wanted or ""
+
+    # Results
+
+    def get_result(self, result_id: str) -> TaskResult:
+        """Raises TaskResultDoesNotExist: unknown, expired, not kept, or of a task that the code no longer has."""
+        layer = self.layer
+        return self._result(result_id, layer.store.run(layer.store.whole(*self._place(result_id))))
+
+    async def aget_result(self, result_id: str) -> TaskResult:
+        layer = self.layer
+        return self._result(result_id, await layer.arun(layer.store.whole(*self._place(result_id))))
+
+    @staticmethod
+    def _place(result_id: object) -> tuple[str, str]:
+        if not isinstance(result_id, str) or not JOB_ID.fullmatch(result_id):
+            raise TaskResultDoesNotExist(result_id)
+        channel = result_id.rpartition("@")[2]
+        if not CHANNEL_NAME.fullmatch(channel):
+            raise TaskResultDoesNotExist(result_id)
+        return channel, result_id
+
+    def _result(self, result_id: str, fields: dict[str, bytes]) -> TaskResult:
+        try:
+            message = self.layer.decode(fields["payload"])
+        except (KeyError, ValueError) as error:  # nothing there, or not readable
+            raise TaskResultDoesNotExist(result_id) from error
+        if message.get("backend") != self.alias:
+            raise TaskResultDoesNotExist(result_id)
+        task = find(message["type"])
+        if task is None:
+            raise TaskResultDoesNotExist(f"{result_id}: its task {message['type']!r} is no longer in the code")
+        task = variant(task, message, int(fields.get("priority", 0)), self.alias)
+        result = new_result(task, result_id, message["args"], message["kwargs"], self.alias)
+        value = self.layer.decode(fields["result"])["value"] if "result" in fields else None
+        fill(result, fields, value)
+        return result
