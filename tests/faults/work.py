@@ -53,6 +53,11 @@ class Work(AsyncConsumer):
         if message.get("die") == "once" and current_job().attempt == 1:
             os._exit(1)
 
+    async def work_quiet(self, message: dict) -> None:
+        """Says nothing; its first ``fails`` charged attempts fail."""
+        if current_job().retries < message.get("fails", 0):
+            raise RuntimeError("the dependency is down")
+
     async def work_raise(self, message: dict) -> None:
         say("start")
         say("failed")
