@@ -257,7 +257,7 @@ class SentinelSet:
 
 
 class RedisCluster:
-    """Three primaries that share all slots; no replicas."""
+    """Three primaries that share all slots; replicas on demand."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -285,14 +285,30 @@ class RedisCluster:
         for server in self.servers:
             server.ask("FLUSHALL")
 
-    def __enter__(self) -> Self:
+    def add_replica(self, primary: RedisServer) -> RedisServer:
+        """Another node, that follows ``primary``. Wait until it has all that the primary has."""
+        replica = self._stack.enter_context(self._node(len(self.servers)))
+        replica.ask("CLUSTER", "MEET", HOST, primary.port, int(primary.options[-1]))
+        id = str(primary.ask("CLUSTER", "MYID"))
+        self.servers.append(replica)
+        wait_for(lambda: all(self._ok(server) for server in self.servers), "the new node is known")
+        replica.ask("CLUSTER", "REPLICATE", id)
+        wait_for(lambda: "master_link_status:up" in self._plain(replica, "INFO", "replication"), "the replica follows")
+        return replica
+
+    def _node(self, number: int) -> RedisServer:
         options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--maxmemory-policy", "noeviction")
+        quick = ("--repl-diskless-sync-delay", "0", "--appendonly", "yes")
+        bus = ("--cluster-port", str(free_port()))
+        return RedisServer(self.directory / f"redis{number}", *options, *quick, *bus)
+
+    @staticmethod
+    def _plain(server: RedisServer, *command: str) -> str:
+        return str(server.ask(*command)).replace("'", "").replace(" ", "")
+
+    def __enter__(self) -> Self:
         with self._stack:
-            self.servers = []
-            for n in range(3):
-                bus = ("--cluster-port", str(free_port()))
-                server = RedisServer(self.directory / f"redis{n}", *options, *bus)
-                self.servers.append(self._stack.enter_context(server))
+            self.servers = [self._stack.enter_context(self._node(n)) for n in range(3)]
             first, *others = self.servers
             for n, server in enumerate(self.servers):
                 server.ask("CLUSTER", "ADDSLOTSRANGE", n * 16384 // 3, (n + 1) * 16384 // 3 - 1)
@@ -304,10 +320,8 @@ class RedisCluster:
         return self
 
     def _ok(self, server: RedisServer) -> bool:
-        with redis.Redis(host=HOST, port=server.port, decode_responses=True) as client:
-            info = str(client.execute_command("CLUSTER INFO"))
-        plain = info.replace("'", "").replace(" ", "")
-        return "cluster_state:ok" in plain and "cluster_known_nodes:3" in plain
+        plain = self._plain(server, "CLUSTER INFO")
+        return "cluster_state:ok" in plain and f"cluster_known_nodes:{len(self.servers)}" in plain
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()

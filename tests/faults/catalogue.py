@@ -53,7 +53,7 @@ FAULTS = (
     Fault(16, "half-closed connections, truncated replies", "the connection is dropped, never reused"),
     Fault(17, "1000 cancellations in flight", "no reply to another's question"),
     Fault(18, "a slow network: 200 ms, 5 % 2 s", "slower, no spurious rescue"),
-    Fault(19, "Sentinel failover", "consuming again within 5 s of the switch"),
+    Fault(19, "a replica takes over (Sentinel, Cluster)", "consuming again within 5 s of the switch"),
     Fault(20, "a split primary", "stale ends are refused or run again, never stuck"),
     Fault(21, "Cluster: slots move", "MOVED, ASK and TRYAGAIN are followed"),
     Fault(22, "maxmemory reached", "new jobs refused whole, running ones settle", (_STORE + "test_full_server",)),

@@ -1,9 +1,12 @@
-"""21: a channel's slot moves to another node of a Redis Cluster, there and back, under load."""
+"""In a Redis Cluster, under load: 19: a replica takes the place of its primary; 21: a slot moves to another node."""
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import re
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,14 +14,18 @@ import msgpack
 import pytest
 import redis
 
+from retrying.exceptions import StoreUnavailable
 from retrying.store import Limits, Store
 from retrying.store.calls import NewJob
 from tests.conftest import Effects, wait_for
+from tests.faults.conftest import Figure
 from tests.processes import RunWorker
 from tests.servers import HOST, RedisCluster, RedisServer, cli
 
 CHANNEL = "work"
 JOBS = 600
+#: From the moment that the replica calls itself primary until a worker has run jobs on it.
+CONSUMING_AGAIN_SECONDS = 5.0
 TAG = "{" + CHANNEL + "}"
 
 
@@ -65,6 +72,92 @@ class Move:
     @staticmethod
     def _id(server: RedisServer) -> str:
         return str(server.ask("CLUSTER", "MYID"))
+
+
+class Producer(threading.Thread):
+    """Enqueues numbered jobs until told to stop; knows which of them were acknowledged and which a replica had."""
+
+    def __init__(self, cluster: RedisCluster, replica: RedisServer) -> None:
+        super().__init__(daemon=True)
+        self.store = Store(cluster.description, prefix="retrying:asgi")
+        self.replica = replica.client()
+        self.replica.execute_command("READONLY")
+        self.acked: dict[int, float] = {}
+        self.confirmed: set[int] = set()
+        self._end = threading.Event()
+
+    def run(self) -> None:
+        job_key = self.store.keys(CHANNEL).all[0]
+        for n in itertools.count():
+            payload = msgpack.packb({"type": "work.do", "n": n})
+            while not self._end.wait(0.01):
+                try:
+                    self.store.run(self.store.enqueue(CHANNEL, [NewJob(id=f"job{n}", payload=payload)]))
+                except StoreUnavailable:
+                    continue  # again, under the same id
+                self.acked[n] = time.monotonic()
+                if self.replica.exists(f"{job_key}job{n}"):
+                    self.confirmed.add(n)
+                break
+            if self._end.is_set():
+                return
+
+    def stop(self) -> None:
+        self._end.set()
+        self.join(30)
+        self.replica.close()
+        self.store.connections.close()
+
+
+@pytest.mark.long
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("how", ["CLUSTER FAILOVER", "SIGKILL"])
+def test_19_replica_of_a_cluster_takes_over(  # noqa: PLR0917  (fixtures)
+    cluster: RedisCluster, redis_url: str, effects: Effects, tmp_path: Path, how: str, figure: Figure
+) -> None:
+    """The worker consumes again by itself. Asked to, the primary hands over all it has; killed, it takes with it what
+    it acknowledged and had not sent on: milliseconds' worth."""
+    old = cluster.owner(TAG)
+    replica = cluster.add_replica(old)
+    producer = Producer(cluster, replica)
+    env = {
+        "REDIS_URL": redis_url, "EFFECTS": str(effects.path), "STORE": repr(cluster.description), "LEASE_SECONDS": "3",
+    }  # fmt: skip
+    log = tmp_path / "worker.log"
+    with RunWorker("tests.plain.store_settings", CHANNEL, "--concurrency", "4", log=log, env=env) as worker:
+        worker.ready()
+        producer.start()
+        wait_for(lambda: len(effects.lines()) >= 100 and len(producer.confirmed) >= 50, "it runs jobs")
+        ended = time.monotonic()
+        if how == "SIGKILL":
+            old.kill()
+        else:
+            replica.ask("CLUSTER", "FAILOVER")
+        wait_for(lambda: replica.ask("ROLE")[0] == "master", "the replica is the primary")
+        switched, done, acked = time.monotonic(), len(effects.lines()), len(producer.acked)
+        wait_for(lambda: len(effects.lines()) > done + 4, f"it consumes again; it said: {worker.text()}")
+        took = time.monotonic() - switched
+        assert took < CONSUMING_AGAIN_SECONDS, worker.text()
+        wait_for(lambda: len(producer.acked) > acked + 50, "the producer goes on")
+        producer.stop()
+        store = Store({"cluster": [server.url for server in cluster.servers if server is not old]})
+
+        def over() -> bool:
+            counts = store.run(store.counts(CHANNEL))
+            return counts.ready == counts.running == counts.scheduled == 0
+
+        wait_for(over, "every job that is known is over")
+        store.connections.close()
+    lost = producer.acked.keys() - set(effects.numbers())
+    assert not lost & producer.confirmed
+    if how == "SIGKILL":
+        assert all(ended - 0.5 < producer.acked[n] < switched for n in lost)
+    else:
+        assert not lost
+    figure(
+        f"{how}: consuming again {took:.2f} s after the switch ({switched - ended:.2f} s after the fault); of "
+        f"{len(producer.acked)} acknowledged jobs {len(lost)} lost, of those that the replica had 0"
+    )
 
 
 @pytest.mark.timeout(120)

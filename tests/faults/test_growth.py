@@ -1,4 +1,4 @@
-"""Nothing grows: a million successes and a hundred thousand failed attempts later the store and the worker are as before."""
+"""Nothing grows: after a million successes, and a hundred thousand failed attempts, all is as it was before."""
 
 from __future__ import annotations
 
