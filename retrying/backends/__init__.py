@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
 
@@ -33,18 +34,16 @@ from .registry import find, may_run, variant
 from .results import STATUSES, change, fill, new_result
 from .task import RetryingTask
 
-__all__ = ["RetryingBackend", "RetryingTask"]
+__all__ = ["Prepared", "RetryingBackend", "RetryingTask"]
 
 
-class _New:
-    """A task about to be enqueued."""
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A task about to be enqueued: the job to store on ``channel``, and the result that its caller gets."""
 
-    __slots__ = ("channel", "job", "result")
-
-    def __init__(self, channel: str, job: NewJob, result: TaskResult) -> None:
-        self.channel = channel
-        self.job = job
-        self.result = result
+    channel: str
+    job: NewJob
+    result: TaskResult
 
 
 class RetryingBackend(BaseTaskBackend):
@@ -93,7 +92,7 @@ class RetryingBackend(BaseTaskBackend):
 
         Raises InvalidTask (nothing written), ChannelFull, StoreFull, StoreUnavailable.
         """
-        new = self._prepare(task, args, kwargs)
+        new = self.prepare(task, args, kwargs)
         if using := self._commits_with(task):
             transaction.on_commit(partial(self._send, new), using=using)
         else:
@@ -103,7 +102,7 @@ class RetryingBackend(BaseTaskBackend):
     async def aenqueue(self, task: Task, args: Any, kwargs: Any) -> TaskResult:
         """``enqueue`` from async code, without a thread; with ``enqueue_on_commit`` in the thread that the transaction
         is in."""
-        new = self._prepare(task, args, kwargs)
+        new = self.prepare(task, args, kwargs)
         if using := self._commits_with(task):
             await sync_to_async(transaction.on_commit)(partial(self._send, new), using=using)
             return new.result
@@ -116,7 +115,7 @@ class RetryingBackend(BaseTaskBackend):
             await task_enqueued.asend_robust(type(self), task_result=new.result)
         return new.result
 
-    def _send(self, new: _New) -> None:
+    def _send(self, new: Prepared) -> None:
         layer = self.layer
         (stored,) = layer.store.run(layer.enqueue_call(new.channel, [new.job]))
         self._stored(new, stored)
@@ -124,12 +123,13 @@ class RetryingBackend(BaseTaskBackend):
             task_enqueued.send_robust(type(self), task_result=new.result)
 
     @staticmethod
-    def _stored(new: _New, stored: Enqueued) -> None:
+    def _stored(new: Prepared, stored: Enqueued) -> None:
         # Not new: another job has that id already, and this is its result; refresh() tells the rest.
         created = None if stored.created is None else from_ms(stored.created)
         change(new.result, status=STATUSES[stored.state], enqueued_at=created)
 
-    def _prepare(self, task: Task, args: Any, kwargs: Any) -> _New:
+    def prepare(self, task: Task, args: Any, kwargs: Any) -> Prepared:
+        """The job of a task, checked; nothing is written. Raises InvalidTask."""
         self.validate_task(task)
         path = task.module_path
         if not may_run(task):
@@ -158,7 +158,7 @@ class RetryingBackend(BaseTaskBackend):
             )
         except InvalidJob as error:
             raise InvalidTask(f"{path}: {error}") from error
-        return _New(channel, job, new_result(task, job.id, args, kwargs, self.alias))
+        return Prepared(channel, job, new_result(task, job.id, args, kwargs, self.alias))
 
     def _commits_with(self, task: Task) -> str:
         """Alias of the database whose commit enqueues it; "" when nothing is waited for."""
