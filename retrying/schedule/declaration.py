@@ -102,8 +102,8 @@ def scheduled_for() -> datetime | None:
 
     Raises LookupError outside of a job.
     """
-    kind, _, rest = current_job().id.partition(":")
-    _, _, slot = rest.partition(":")
+    kind, _, rest = current_job().id.partition("@")[0].partition(":")  # a task's ends with its channel
+    slot = rest.partition(":")[2]
     try:
         return datetime.strptime(slot, SLOT).replace(tzinfo=UTC) if kind == "schedule" else None
     except ValueError:

@@ -180,8 +180,7 @@ export interface Submission<Result> {
   done: Promise<TopicEvent>;
 }
 
-/** An event "status" follows each change of `status`, after `onstatus`. */
-export interface Socket extends EventTarget {
+export interface Socket {
   onstatus: ((status: Status) => void) | null;
   /** About a frame that was no command and no subscription. */
   onerror: ((error: CommandError) => void) | null;

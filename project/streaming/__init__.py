@@ -1,1 +1,0 @@
-"""A long job that streams what it makes: a story, word by word, told again from the start when an attempt fails."""
