@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 
 from . import protocol
-from .topics import Follower
+from .follower import Follower
 
 #: Events that one topic may send before the next topic's turn.
 TURN_EVENTS = 32

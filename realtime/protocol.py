@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 from enum import IntEnum, StrEnum
-from typing import Annotated, Any
+from functools import partial
+from typing import Annotated, Any, get_args
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -25,6 +26,8 @@ FRAMES_PER_SECOND = 20.0
 FRAMES_BURST = 40
 #: Topics followed by one socket.
 SUBSCRIPTIONS = 50
+#: Sockets of one user in one server process; the oldest gives way. `JobTopicsMixin.sockets_per_user` overrides it.
+SOCKETS_PER_USER = 20
 #: Commands and subscriptions of one socket that wait for their turn.
 WAITING_FRAMES = 64
 #: Refused frames (too large, too fast, malformed) at once before the socket is closed with 4429 ...
@@ -53,16 +56,32 @@ class Close(IntEnum):
     The registered ones (1008, 1011, 1013) can't be had: daphne lets applications send 1000 and 3000-4999 only.
     """
 
+    #: The page speaks another version of the protocol. The client stops.
+    WRONG_VERSION = 4400
     #: Not signed in, or not any more. The client stops.
     NOT_SIGNED_IN = 4401
     #: Signed in, but not allowed, or not any more. The client stops.
     FORBIDDEN = 4403
+    #: Too many sockets of one user, of which this is the oldest. The client stops until its page is looked at again.
+    GAVE_WAY = 4409
     #: Too many bad or too fast frames. The client stops.
     ABUSE = 4429
     #: The server's fault, logged there. The client reconnects.
     INTERNAL = 4500
     #: The browser reads too slowly, or the server can't take the socket now. The client reconnects and resumes.
     TRY_AGAIN = 4503
+
+
+#: What the last frame before a close says.
+SENTENCES = {
+    Close.WRONG_VERSION: "This page and the server speak different versions of the protocol: reload the page.",
+    Close.NOT_SIGNED_IN: "You are not signed in, or not any more.",
+    Close.FORBIDDEN: "You are not allowed to follow this, or not any more.",
+    Close.GAVE_WAY: "Too many pages of yours are open; this one, the oldest, made room for a new one.",
+    Close.ABUSE: "Too many frames of this page were refused.",
+    Close.INTERNAL: "Something went wrong here.",
+    Close.TRY_AGAIN: "The server can't go on with this connection now: connect again.",
+}
 
 
 class Code(StrEnum):
@@ -83,6 +102,10 @@ class Code(StrEnum):
     UNAVAILABLE = "unavailable"
     #: Our fault; the message holds a reference that is in the server's log.
     INTERNAL = "internal"
+    #: The `hello` named a version that the server doesn't speak.
+    WRONG_VERSION = "wrong_version"
+    #: The server closes the connection: the message says why.
+    CLOSING = "closing"
 
 
 TopicName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:-]{1,200}\Z")]
@@ -96,6 +119,12 @@ Count = Annotated[int, Meta(ge=0, le=2**53)]
 
 class _Received(Struct, frozen=True, forbid_unknown_fields=True, tag_field="type"):
     pass
+
+
+class Hello(_Received, frozen=True, tag="hello"):
+    """Which version the client speaks. Answered only when the server doesn't."""
+
+    v: Count
 
 
 class Subscribe(_Received, frozen=True, tag="subscribe"):
@@ -119,7 +148,7 @@ class Command(_Received, frozen=True, tag="command"):
 
     id: CommandId
     name: CommandName
-    args: msgspec.Raw = msgspec.Raw(b"{}")
+    args: msgspec.Raw = msgspec.field(default_factory=partial(msgspec.Raw, b"{}"))
 
 
 class Ping(_Received, frozen=True, tag="ping"):
@@ -132,7 +161,7 @@ class Checked(_Received, frozen=True, tag="checked"):
     n: Count
 
 
-Received = Subscribe | Unsubscribe | Command | Ping | Checked
+Received = Hello | Subscribe | Unsubscribe | Command | Ping | Checked
 
 
 # To the browser.
@@ -143,7 +172,13 @@ class _Sent(Struct, frozen=True, tag_field="type", omit_defaults=True):
 
 
 class Welcome(_Sent, frozen=True, tag="welcome"):
+    """The first frame. `user`: the primary key of the user, as text. `now`: this server's clock, ms since 1970.
+    `dedup`: for how many seconds after its end the same work is not done again (`RETRYING["DEDUP_SECONDS"]`)."""
+
     v: int
+    now: int
+    dedup: float
+    user: str | UnsetType = UNSET
 
 
 class Subscribed(_Sent, frozen=True, tag="subscribed"):
@@ -160,6 +195,9 @@ class Subscribed(_Sent, frozen=True, tag="subscribed"):
 
 
 class Event(_Sent, frozen=True, tag="event"):
+    """Something that happened. `first`: the frame stands for the offsets from there to its own; what was left out is
+    progress of jobs that tell newer progress in this frame or a later one."""
+
     topic: str
     epoch: int
     offset: int
@@ -167,6 +205,7 @@ class Event(_Sent, frozen=True, tag="event"):
     job: str
     name: str
     data: dict[str, Any]
+    first: int | UnsetType = UNSET
 
 
 class Snapshot(_Sent, frozen=True, tag="snapshot"):
@@ -182,7 +221,7 @@ class Ack(_Sent, frozen=True, tag="ack"):
 
 
 class Error(_Sent, frozen=True, tag="error"):
-    """What went wrong: with a command (`id`), with a subscription (`topic`), or with a frame (neither)."""
+    """What went wrong: with a command (`id`), a subscription (`topic`), a frame, or the connection (neither)."""
 
     code: str
     message: str
@@ -205,6 +244,12 @@ class BadFrame(ValueError):
     """What a browser sent is not a frame of this protocol."""
 
 
+class _Typed(Struct):
+    """Just enough of a frame to see whether it is one of this protocol."""
+
+    type: str
+
+
 class _Identified(Struct):
     """Just enough of a command to answer it although it can't be read."""
 
@@ -212,7 +257,9 @@ class _Identified(Struct):
 
 
 _decoder: msgspec.json.Decoder[Received] = msgspec.json.Decoder(Received)
+_typed = msgspec.json.Decoder(_Typed)
 _identified = msgspec.json.Decoder(_Identified)
+_TYPES = frozenset(frame.__struct_config__.tag for frame in get_args(Received))
 _encoder = msgspec.json.Encoder()
 
 
@@ -224,6 +271,14 @@ def decode(text: str) -> Received:
         raise BadFrame(f"This frame is not valid: {error}.") from error
     except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
         raise BadFrame("A frame is a JSON object with a `type`; this is not JSON.") from error
+
+
+def is_ours(text: str) -> bool:
+    """Whether a text message is meant to be a frame of this protocol (and not one of the project's own)."""
+    try:
+        return _typed.decode(text).type in _TYPES
+    except (ValueError, RecursionError):
+        return False
 
 
 def command_id(text: str) -> str | UnsetType:

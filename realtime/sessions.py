@@ -1,30 +1,108 @@
-"""Whether the user of an open socket is still signed in: asked now and then, and told at once by Django's signal."""
+"""Who the user of an open socket is, asked now and then; and ending sockets at once, in every process.
+
+A sign-out is announced to all server processes over the store. When the announcement is lost, the check that each
+socket makes every RECHECK_SECONDS finds out. A project says by itself what Django has no signal for::
+
+    from realtime import sessions
+
+    sessions.recheck(user)                 # a permission was removed, the user was deactivated
+    sessions.sign_out(user)                # close every socket of the user
+    sessions.end_session(session_key)      # a session was flushed without a sign-out
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
+import logging
 import threading
 from importlib import import_module
 from typing import Any, Protocol
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, WeakSet
 
 from channels.auth import get_user
 from channels.db import database_sync_to_async
 from django.conf import settings
 from django.contrib.auth.signals import user_logged_out
+from django.db import transaction
+from redis.exceptions import RedisError
+
+from retrying.layers import get_layer
+
+from .bells import Bells
+
+logger = logging.getLogger(__name__)
+
+#: What is announced: one of these words and whom it concerns.
+SIGN_OUT, RECHECK = "sign_out", "recheck"
 
 
 class Socket(Protocol):
-    """What is told of a sign-out, in its own event loop."""
+    """What is told, in its own event loop."""
 
     loop: asyncio.AbstractEventLoop
 
     def signed_out(self) -> None: ...
+    def recheck_soon(self) -> None: ...
 
 
-_lock = threading.Lock()  # the signal comes from request threads
+# For a project to call.
+
+
+def sign_out(user: Any) -> None:
+    """Close every socket of the user (4401), in all processes. In a transaction: after its commit."""
+    _after_commit(SIGN_OUT, _mark_of_user(user))
+
+
+def recheck(user: Any) -> None:
+    """Ask again, for every socket of the user in all processes, what it may do. In a transaction: after its commit."""
+    _after_commit(RECHECK, _mark_of_user(user))
+
+
+def end_session(session_key: str) -> None:
+    """Close every socket that was opened with this session (4401), in all processes."""
+    _after_commit(SIGN_OUT, _mark_of_session(session_key))
+
+
+# The sockets of this process.
+
+_lock = threading.Lock()  # what is announced comes from request threads
 _sockets: dict[str, WeakSet[Any]] = {}
+_listening: WeakKeyDictionary[asyncio.AbstractEventLoop, int] = WeakKeyDictionary()  # sockets of each loop
+
+
+def marks_of(scope: dict[str, Any]) -> tuple[str, ...]:
+    """By what a socket is found: its session and its user."""
+    user, key = scope.get("user"), session_key(scope)
+    marks = [_mark_of_session(key)] if key else []
+    if getattr(user, "pk", None) is not None:
+        marks.append(_mark_of_user(user))
+    return tuple(marks)
+
+
+def register(socket: Socket, marks: tuple[str, ...]) -> None:
+    """Tell this socket, of the running event loop, what is announced for these marks."""
+    with _lock:
+        for mark in marks:
+            _sockets.setdefault(mark, WeakSet()).add(socket)
+    count = _listening.get(socket.loop, 0)
+    _listening[socket.loop] = count + 1
+    if not count:
+        Bells.current().listen(_bell(), _heard)
+
+
+async def unregister(socket: Socket, marks: tuple[str, ...]) -> None:
+    with _lock:
+        for mark in marks:
+            found = _sockets.get(mark, WeakSet())
+            found.discard(socket)
+            if not found:
+                _sockets.pop(mark, None)
+    _listening[socket.loop] -= 1
+    if not _listening[socket.loop]:
+        del _listening[socket.loop]
+        await Bells.current().leave(_bell())
 
 
 def session_key(scope: dict[str, Any]) -> str | None:
@@ -33,34 +111,58 @@ def session_key(scope: dict[str, Any]) -> str | None:
     return getattr(session, "session_key", None) if session is not None else None
 
 
-def register(key: str, socket: Socket) -> None:
-    """Tell this socket when the session ends in this process."""
-    with _lock:
-        _sockets.setdefault(key, WeakSet()).add(socket)
-
-
-def unregister(key: str, socket: Socket) -> None:
-    with _lock:
-        sockets = _sockets.get(key)
-        if sockets is not None:
-            sockets.discard(socket)
-            if not sockets:
-                del _sockets[key]
-
-
 def connect_signal() -> None:
     user_logged_out.connect(_on_sign_out, dispatch_uid="realtime.sessions")
 
 
 def _on_sign_out(sender: Any, request: Any, **kwargs: Any) -> None:
-    key = getattr(getattr(request, "session", None), "session_key", None)
-    if not key:
-        return
+    if key := getattr(getattr(request, "session", None), "session_key", None):
+        end_session(key)
+
+
+def _mark_of_user(user: Any) -> str:
+    return f"user:{user.pk}"
+
+
+def _mark_of_session(key: str) -> str:
+    return f"session:{hashlib.sha256(key.encode()).hexdigest()[:32]}"  # the key itself would be a way in
+
+
+def _bell() -> str:
+    return f"{get_layer().store.prefix}:sessions"
+
+
+def _after_commit(word: str, mark: str) -> None:
+    if transaction.get_connection().in_atomic_block:
+        transaction.on_commit(lambda: _announce(word, mark))
+    else:
+        _announce(word, mark)
+
+
+def _announce(word: str, mark: str) -> None:
+    _tell(word, mark)  # this process need not hear it from the store
+    try:
+        get_layer().store.connections.sync().publish(_bell(), f"{word} {mark}")
+    except (RedisError, OSError) as error:
+        logger.warning("The sockets of other processes were not told of a %s, they find out: %s", word, error)
+
+
+def _heard(news: str) -> None:
+    word, _, mark = news.partition(" ")
+    if mark:
+        _tell(word, mark)
+
+
+def _tell(word: str, mark: str) -> None:
     with _lock:
-        sockets = list(_sockets.get(key, ()))
+        sockets = list(_sockets.get(mark, ()))
     for socket in sockets:
+        tell = socket.signed_out if word == SIGN_OUT else socket.recheck_soon
         with contextlib.suppress(RuntimeError):  # its loop has closed, and the socket with it
-            socket.loop.call_soon_threadsafe(socket.signed_out)
+            socket.loop.call_soon_threadsafe(tell)
+
+
+# Whether the user is still signed in.
 
 
 async def reload_user(scope: dict[str, Any]) -> Any:

@@ -9,7 +9,8 @@ from typing import Any
 
 from channels.testing import WebsocketCommunicator
 
-from realtime.topics import TopicHub
+from realtime.bells import Bells
+from realtime.hub import TopicHub
 from retrying import aenqueue, topics
 from retrying.topics import Position
 
@@ -23,6 +24,8 @@ class Browser(WebsocketCommunicator):
     """One socket. It answers the server's checks unless `confirms` is turned off."""
 
     confirms = True
+    #: What the server said before it closed.
+    last_words = ""
 
     async def say(self, **frame: Any) -> None:
         await self.send_json_to(frame)
@@ -34,6 +37,9 @@ class Browser(WebsocketCommunicator):
             if message["type"] == "websocket.close":
                 return {"type": "close", "code": message["code"]}
             frame = json.loads(message["text"])
+            if frame["type"] == "error" and frame["code"] == "closing":
+                self.last_words = frame["message"]
+                continue
             if frame["type"] != "check":
                 return frame
             if self.confirms:
@@ -64,7 +70,7 @@ async def browser(user: int | None = 5, app: Any = websocket, headers: Any = Non
     try:
         accepted, _ = await socket.connect(PATIENCE)
         assert accepted
-        assert await socket.hear_only("welcome") == {"type": "welcome", "v": 1}
+        assert (await socket.hear_only("welcome"))["v"] == 1
         yield socket
     finally:
         if not socket.future.done():
@@ -88,5 +94,5 @@ async def trim(topic: str, keep: int) -> None:
 
 
 def hubs() -> int:
-    """How many event loops follow anything."""
-    return len(TopicHub._hubs)
+    """How many event loops follow or listen to anything."""
+    return len(TopicHub._hubs) + len(Bells._all)

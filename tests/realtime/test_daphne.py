@@ -11,9 +11,11 @@ from typing import Any
 
 import playwright
 import pytest
+from django.contrib.auth.models import User
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from realtime import sessions
 from retrying import jobs
 from retrying.topics import Position
 from tests.conftest import await_for
@@ -52,7 +54,7 @@ async def everything(socket: ClientConnection) -> tuple[list[dict[str, Any]], in
 
 async def test_submit_follow_cut_and_resume(daphne: Daphne) -> None:
     async with daphne.connect() as socket:
-        assert await hear(socket) == {"type": "welcome", "v": 1}
+        assert (await hear(socket))["v"] == 1
         await say(socket, type="subscribe", topic="user.5")
         await hear(socket)
         await say(socket, type="command", id="c1", name="say", args={"topic": "user.5", "times": 3})
@@ -80,6 +82,19 @@ async def test_another_origin_is_refused_at_the_handshake(daphne: Daphne, origin
 async def test_who_is_not_signed_in_sees_the_close_code(daphne: Daphne) -> None:
     async with daphne.connect(user=None) as socket:
         assert (await everything(socket))[1] == 4401
+
+
+async def test_a_sign_out_in_another_process_closes_the_socket_at_once(daphne: Daphne) -> None:
+    async with daphne.connect() as socket, daphne.connect(user=6) as other:
+        await hear(socket)
+        await hear(other)
+        await say(socket, type="subscribe", topic="user.5")  # answered: it listens
+        await hear(socket)
+        await asyncio.to_thread(sessions.sign_out, User(pk=5))
+        frames, code = await everything(socket)
+        assert (frames[-1]["code"], code) == ("closing", 4401)
+        await say(other, type="ping")
+        assert await hear(other) == {"type": "pong"}
 
 
 async def test_large_frames_are_answered_and_huge_ones_end_the_socket(daphne: Daphne) -> None:

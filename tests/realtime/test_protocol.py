@@ -11,7 +11,8 @@ import msgspec
 import pytest
 
 from realtime import protocol
-from realtime.limits import TokenBucket
+from realtime.limits import Seats, TokenBucket
+from realtime.protocol import Close
 
 SPECIFICATION = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text("utf-8")
 SENT = {frame.__struct_config__.tag for frame in protocol._Sent.__subclasses__()}
@@ -40,12 +41,13 @@ def test_every_code_is_specified() -> None:
     assert set(re.findall(r"^\| `(\w+)` \|", SPECIFICATION, re.MULTILINE)) == set(protocol.Code)
     assert {int(code) for code in re.findall(r"^\| (4\d+) \|", SPECIFICATION, re.MULTILINE)} == set(protocol.Close)
     assert f"version {protocol.VERSION}" in SPECIFICATION
+    assert set(protocol.SENTENCES) == set(protocol.Close)
 
 
 def test_the_examples_of_the_specification_are_accepted() -> None:
     """Those that are whole: `...` stands for what a consumer defines."""
     examples = re.findall(r'^\| `(\{"type":.*?\})` \|', _table("From the browser"), re.MULTILINE)
-    assert len(examples) == 6
+    assert len(examples) == 7
     for example in examples:
         protocol.decode(example.replace("{...}", "{}"))
 
@@ -57,6 +59,7 @@ def test_limits_are_as_specified() -> None:
         f"{protocol.FRAMES_PER_SECOND:g}, {protocol.FRAMES_BURST} at once",
         f"| {protocol.WAITING_FRAMES} |",
         f"| {protocol.SUBSCRIPTIONS} |",
+        f"| {protocol.SOCKETS_PER_USER} (`sockets_per_user`) |",
         f"{protocol.STRIKES} at once, one more every {1 / protocol.STRIKES_FORGIVEN_PER_SECOND:g} s",
         f"each {protocol.CHECK_BYTES // 1024} KiB; at most {protocol.WINDOW_BYTES // 1024} KiB",
         f"after {protocol.SLOW_SECONDS:g} s",
@@ -69,7 +72,8 @@ def test_limits_are_as_specified() -> None:
 def test_the_client_knows_every_final_code() -> None:
     source = (Path(protocol.__file__).parent / "static" / "realtime" / "client.js").read_text("utf-8")
     final = {int(code) for code in re.findall(r"^  \[(\d{4}), ", source, re.MULTILINE)}
-    assert final == {1008, protocol.Close.NOT_SIGNED_IN, protocol.Close.FORBIDDEN, protocol.Close.ABUSE}
+    assert final == {1008, *set(protocol.Close) - {Close.GAVE_WAY, Close.INTERNAL, Close.TRY_AGAIN}}
+    assert f"const PARKED = {Close.GAVE_WAY:d};" in source
     assert f"export const VERSION = {protocol.VERSION};" in source
 
 
@@ -107,3 +111,15 @@ def test_the_bucket_gives_its_burst_and_then_its_pace() -> None:
     assert [bucket.take() for _ in range(2)] == [True, False]
     now += 3600
     assert [bucket.take() for _ in range(41)] == [True] * 40 + [False]
+
+
+def test_the_oldest_sockets_give_way() -> None:
+    seats = Seats()
+    assert [seats.take("5", socket, 2) for socket in "abc"] == [[], [], ["a"]]
+    assert seats.take("6", "x", 2) == [], "somebody else's are not counted"
+    seats.leave("5", "a")  # it had no seat any more
+    seats.leave("5", "b")
+    assert seats.take("5", "d", 2) == []
+    for user, socket in ("5", "c"), ("5", "d"), ("6", "x"):
+        seats.leave(user, socket)
+    assert not seats._taken

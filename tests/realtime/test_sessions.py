@@ -1,4 +1,4 @@
-"""A socket ends with the session that opened it: at once in this process, within RECHECK_SECONDS everywhere else."""
+"""A socket ends with the session that opened it: at once, or within RECHECK_SECONDS when nobody said so."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ from typing import Any
 import pytest
 from asgiref.sync import sync_to_async
 from channels.auth import AuthMiddlewareStack
+from channels.layers import channel_layers
 from channels.routing import URLRouter
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
+from django.db import transaction
 from django.test import Client
 from django.urls import path
 
-from realtime import protocol
+from project.development.valkey import free_port
+from realtime import protocol, sessions
 from tests.conftest import await_for
 
 from .app import StreamConsumer
@@ -61,6 +64,74 @@ async def test_signing_out_closes_the_sockets_of_that_session_at_once() -> None:
         assert await first.receive_nothing()
         await third.say(type="ping")
         assert await third.hear() == {"type": "pong"}
+
+
+async def announce(word: str, *arguments: Any) -> None:
+    """Call a function of `realtime.sessions`, which blocks."""
+    await sync_to_async(getattr(sessions, word))(*arguments)
+
+
+async def test_signing_a_user_out_closes_all_of_their_sockets() -> None:
+    one, other = await visitor("one"), await visitor("other")
+    async with one.socket() as first, one.socket() as second, other.socket() as third:
+        await announce("sign_out", one.user)
+        for socket in (first, second):
+            assert await socket.hear() == {"type": "close", "code": 4401}
+            assert "signed in" in socket.last_words
+        await third.say(type="ping")
+        assert await third.hear() == {"type": "pong"}
+
+
+async def test_a_permission_that_is_gone_is_noticed_when_it_is_said() -> None:
+    one = await visitor("one")
+    async with one.socket() as socket:
+        await socket.follow("public.one")
+        await announce("recheck", one.user)  # nothing has changed
+        await socket.say(type="ping")
+        assert await socket.hear() == {"type": "pong"}
+        StreamConsumer.banned.add("public.one")
+        await announce("recheck", one.user)
+        assert await socket.hear() == {"type": "close", "code": 4403}
+
+
+async def test_a_session_that_was_flushed() -> None:
+    one = await visitor("one")
+    async with one.socket() as socket:
+        await announce("end_session", one.client.session.session_key)
+        assert await socket.hear() == {"type": "close", "code": 4401}
+
+
+async def test_what_is_said_in_a_transaction_is_said_after_its_commit() -> None:
+    one = await visitor("one")
+
+    def deactivate_slowly() -> None:
+        with transaction.atomic():
+            User.objects.filter(pk=one.user.pk).update(is_active=False)
+            sessions.recheck(one.user)
+            assert not heard, "the old state could still be read"
+
+    heard: list[str] = []
+    async with one.socket() as socket:
+        with pytest.MonkeyPatch.context() as patch:
+            tell = sessions._tell
+            patch.setattr(sessions, "_tell", lambda *news: (heard.append(news[0]), tell(*news)))
+            await sync_to_async(deactivate_slowly)()
+            assert await socket.hear() == {"type": "close", "code": 4401}
+
+
+async def test_nobody_is_told_when_the_store_is_away_and_the_sign_out_goes_on(
+    settings: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    one = await visitor("one")
+    settings.CHANNEL_LAYERS = {
+        "default": {
+            "BACKEND": "retrying.layers.RetryingChannelLayer",
+            "CONFIG": {"hosts": [f"redis://127.0.0.1:{free_port()}"]},
+        }
+    }
+    channel_layers.backends.clear()
+    await sync_to_async(one.client.logout)()
+    assert "were not told" in caplog.text
 
 
 async def leave_elsewhere(visitor: Visitor) -> None:

@@ -232,7 +232,7 @@ async def test_a_command_that_runs_when_the_socket_goes_may_finish() -> None:
         await socket.say(type="command", id="c2", name="take_long")
         await await_for(lambda: StreamConsumer.running, "c1 runs")
         going = asyncio.create_task(socket.disconnect(timeout=PATIENCE))
-        await await_for(lambda: not StreamConsumer.running[0]._open, "the socket has been told")
+        await await_for(lambda: not StreamConsumer.running[0]._jobs.is_open, "the socket has been told")
         StreamConsumer.may_go_on.set()
         await going
     assert StreamConsumer.finished == ["c1"], "c2 is sent again over the next socket"

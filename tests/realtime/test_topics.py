@@ -13,7 +13,8 @@ from channels.layers import channel_layers
 
 from project.development.valkey import Valkey
 from realtime import protocol
-from realtime.topics import TAIL_EVENTS, TopicHub
+from realtime.bells import Bells
+from realtime.feed import TAIL_EVENTS
 from retrying import StoreUnavailable, topics
 from retrying.topics import Position
 from tests.conftest import await_for
@@ -118,7 +119,7 @@ async def test_an_offset_from_the_future_is_not_recovered() -> None:
 
 
 async def test_a_wiped_store_starts_every_follower_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("realtime.topics.FLOOR_SECONDS", 0.1)
+    monkeypatch.setattr("realtime.hub.FLOOR_SECONDS", 0.1)
     await happen(TOPIC, 3)
     async with browser() as socket:
         before = await socket.follow(TOPIC)
@@ -234,11 +235,10 @@ async def test_a_socket_that_is_behind_what_the_hub_remembers_reads_for_itself()
 
 
 async def test_a_lost_bell_costs_only_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("realtime.topics.FLOOR_SECONDS", 0.1)
+    monkeypatch.setattr("realtime.hub.FLOOR_SECONDS", 0.1)
     async with browser() as socket:
         await socket.follow(TOPIC)
-        hub = TopicHub.current()
-        monkeypatch.setattr(hub, "_hear", lambda kind, key: None)
+        monkeypatch.setattr(Bells.current(), "_hear", lambda kind, key, news: None)
         await happen(TOPIC, 2)
         assert await socket.offsets(2) == [1, 2]
 
@@ -339,7 +339,7 @@ async def test_a_topic_asked_for_while_the_store_is_away_is_followed_when_it_is_
 
 async def test_a_read_that_fails_is_made_up_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """The bell was heard, the read was not answered: the next look reads it."""
-    monkeypatch.setattr("realtime.topics.FLOOR_SECONDS", 0.1)
+    monkeypatch.setattr("realtime.hub.FLOOR_SECONDS", 0.1)
     async with browser() as socket:
         await socket.follow(TOPIC)
         real, failures = topics.aread, 3

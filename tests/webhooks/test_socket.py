@@ -75,6 +75,7 @@ async def socket(user: User) -> AsyncIterator[Browser]:
 async def test_an_unauthenticated_socket_is_closed_with_4401(user: User) -> None:
     async with browser(None) as stranger:
         assert (await stranger.connect(PATIENCE))[0]
+        assert "not signed in" in (await stranger.hear("error"))["message"]
         closed = await stranger.receive_output(PATIENCE)
         assert (closed["type"], closed["code"]) == ("websocket.close", 4401)
 
