@@ -65,7 +65,8 @@ class Attempt:
 
     __slots__ = (
         "cancellable", "channel", "ended", "ending", "failures", "job", "lease", "lease_until", "message_type",
-        "number", "policy", "reports", "settled", "slot", "started", "stop_reason", "timeout_at", "told", "worker",
+        "number", "policy", "reports", "settled", "slot", "started", "stop_reason", "timeout_at", "told", "unrenewed",
+        "worker",
     )  # fmt: skip
 
     def __init__(
@@ -111,6 +112,8 @@ class Attempt:
         self.ended = False
         #: The store knows of the end (or has given the lease away).
         self.told = False
+        #: Its lease could not be renewed in time, so it was stopped here.
+        self.unrenewed = False
 
     def seconds_left(self) -> float | None:
         """Until the timeout; None without one."""

@@ -175,6 +175,8 @@ class Lane:
         self._ended(attempt)
         if attempt.settled:
             self._drop(attempt)
+            if attempt.unrenewed:
+                self.spawn(self._give_back(attempt))
         else:
             self._settle(attempt, ending)
 
@@ -194,6 +196,7 @@ class Lane:
             if attempt.settled:
                 continue
             if now >= attempt.lease_until - margin:
+                attempt.unrenewed = True
                 self.lose(attempt, "it could not be renewed in time")
             elif attempt.timeout_at is not None and now >= attempt.timeout_at and not attempt.stop_reason:
                 limit = f"the attempt took longer than its timeout of {attempt.policy.timeout} s"
@@ -381,6 +384,12 @@ class Lane:
         call = settle(self.store, attempt, ending)
         (answer,) = await self.link.until_answered(lambda _: self.store.arun(call))
         self._told(attempt, ending, answer)
+
+    async def _give_back(self, attempt: Attempt) -> None:
+        """No handler runs for ``attempt`` any more, and nobody vanished: should the store not have given it away yet,
+        it costs no rescue."""
+        call = self.store.release(self.channel, [attempt.lease])
+        await self.link.until_answered(lambda _: self.store.arun(call))
 
     def _told(self, attempt: Attempt, ending: Ending, answer: Settled | tuple[Settled, int | None]) -> None:
         """The store answered to the end of ``attempt``."""

@@ -45,7 +45,7 @@ FAULTS = (
     Fault(8, "the server restarts (SHUTDOWN, SIGKILL), AOF on", "0 acknowledged jobs lost"),
     Fault(9, "power loss: the AOF ends anywhere", "no half transition, nothing stuck"),
     Fault(10, "SCRIPT FLUSH each 50 ms", "0 errors"),
-    Fault(11, "the server stalls for three leases", "no false rescue of what ended meanwhile, no two runs at once"),
+    Fault(11, "the server stalls for three leases", "nothing is rescued, no two runs at once"),
     Fault(12, "CLIENT KILL in a loop", "reconnect, no claim lost"),
     Fault(13, "CLIENT PAUSE", "workers wait, producers with a short timeout fail fast"),
     Fault(14, "the reply is lost, for every script", "repeating changes nothing", ("tests/retrying/test_model.py::",)),
