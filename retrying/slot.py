@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, Protocol
 
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext, sync_to_async
@@ -58,12 +59,32 @@ class Delivery(asyncio.Future[dict[str, Any]]):
     """What ``receive()`` returns: a message to come, which remembers whether the application took it."""
 
     taken = False
+    _unwanted = False
 
     def result(self) -> dict[str, Any]:
-        # Tasks, asyncio.wait_for and Channels' await_many_dispatch all fetch a future's value here, and only here.
+        # Tasks, asyncio.wait_for and Channels' await_many_dispatch all fetch a future's value here.
         message = super().result()
-        self.taken = True
+        self.taken = not self._unwanted
         return message
+
+    def cancel(self, msg: Any = None) -> bool:
+        # Whoever waits is cancelled just after the message came. The waiting task still wakes up and fetches it, to be
+        # told of the cancellation instead: counted as taken, the next receive() would ack what nobody has seen.
+        self._unwanted = self.done() and not self.taken
+        return super().cancel(msg)
+
+    def __await__(self) -> Generator[Any, None, dict[str, Any]]:
+        # The future's own passes result() by when the message is there already.
+        if not self.done():
+            self._asyncio_future_blocking = True
+            yield self
+        return self.result()
+
+    def again(self) -> Delivery:
+        """The same message once more."""
+        other = Delivery()
+        other.set_result(super().result())
+        return other
 
 
 class InstanceSlot:
@@ -128,7 +149,12 @@ class InstanceSlot:
     def receive(self) -> Delivery:
         """The ack is this call, not the first step of a coroutine: Channels wraps ``receive()`` in a task that it may
         cancel before it starts, and a success must not be read as a failure then."""
-        attempt, self._attempt, self.current = self._attempt, None, None
+        attempt, delivered = self._attempt, self._delivery
+        if attempt is not None and not attempt.settled and delivered is not None and not delivered.taken:
+            # The application gave up waiting (with a timeout, say) at the moment the job came: here it is again.
+            self._delivery = delivered.again()
+            return self._delivery
+        self._attempt, self.current = None, None
         delivery = self._delivery = Delivery()
         if attempt is not None:
             swallowed = attempt.settled  # handler_ended() settles the others

@@ -698,6 +698,40 @@ async def test_application_that_waits_with_a_timeout_loses_nothing() -> None:
     assert sorted(set(seen)) == list(range(30))
 
 
+async def test_job_that_comes_as_its_waiter_is_cancelled_is_handed_out_again() -> None:
+    """The waiting task wakes up with the message, and is told of its cancellation instead: asyncio.wait_for does that."""
+    seen: list[tuple[int, int]] = []
+    cancelled = 0
+
+    async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        nonlocal cancelled
+        while True:
+            delivery = receive()
+
+            async def wait(delivery: Any = delivery) -> Any:
+                return await delivery
+
+            waiter = asyncio.create_task(wait())
+            if not cancelled:
+                delivery.add_done_callback(lambda _, waiter=waiter: waiter.cancel())  # before the waiter's own callback
+            try:
+                message = await waiter
+            except asyncio.CancelledError:
+                if cancelled:
+                    raise  # by the worker, which stops
+                cancelled += 1
+                continue
+            seen.append((message["n"], current_job().attempt))
+
+    async with running(application):
+        await aenqueue(CHANNEL, {**MESSAGE, "n": 1}, job_id="1", topic="t")
+        await reached("1", State.SUCCEEDED)
+        names = await log_of("t")
+    assert cancelled == 1
+    assert seen == [(1, 1)]
+    assert names == ["ready", "running", "succeeded"]
+
+
 async def test_application_that_returns_after_each_job() -> None:
     seen: list[int] = []
 
