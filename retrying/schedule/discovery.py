@@ -71,7 +71,7 @@ def _of_tasks(using: str) -> Iterator[Schedule]:
     for task in tasks().values() if ours else ():
         periodic = getattr(task.func, "periodic", None)
         backend = ours.get(task.backend)
-        if isinstance(periodic, Periodic) and backend is not None and backend.config.LAYER == using:
+        if isinstance(periodic, Periodic) and backend is not None and using == backend.config.LAYER:
             yield _of_task(periodic, task, backend)
 
 

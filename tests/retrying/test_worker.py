@@ -699,7 +699,7 @@ async def test_application_that_waits_with_a_timeout_loses_nothing() -> None:
 
 
 async def test_job_that_comes_as_its_waiter_is_cancelled_is_handed_out_again() -> None:
-    """The waiting task wakes up with the message, and is told of its cancellation instead: asyncio.wait_for does that."""
+    """The waiting task wakes up with the message, and is told of its cancellation instead, as in asyncio.wait_for."""
     seen: list[tuple[int, int]] = []
     cancelled = 0
 
