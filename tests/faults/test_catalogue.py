@@ -153,13 +153,12 @@ def test_09_aof_cut_anywhere(rig: Rig, tmp_path: Path) -> None:
             print(f"{cut} of {size} bytes cut off: {len(known)} jobs known, {open_jobs} open ones done")
 
 
-@long
 def test_10_script_flush(rig: Rig) -> None:
     rig.worker()
     rig.worker()
     client = rig.client()
     with rig.load(fails=1):
-        for _ in range(80):
+        for _ in range(40):
             client.script_flush()
             time.sleep(0.05)  # the fault itself
     rig.finish()
@@ -493,7 +492,6 @@ def test_32_doorbell_lost(rig: Rig) -> None:
     rig.check(repeats=False)
 
 
-@long
 def test_33_duplicates(rig: Rig) -> None:
     for _ in range(3):
         rig.worker(concurrency=4)

@@ -22,7 +22,8 @@ from tests.faults.conftest import Figure
 from tests.faults.rig import CHANNEL, LEASE, PREFIX, Rig
 from tests.servers import faketime
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.timeout(120)
+long = pytest.mark.long
 
 HOUR, TEN_MINUTES = 3600, 600
 
@@ -52,6 +53,7 @@ class Clock:
         new.replace(self._file)
 
 
+@long
 def test_24_disk_is_full(rig: Rig, tmp_path: Path, figure: Figure) -> None:
     """The server's file may not grow: writes are refused, by name. Nobody ends, and all goes on when it may."""
     heartbeat, ready = tmp_path / "heartbeat", tmp_path / "heartbeat.ready"
@@ -84,7 +86,7 @@ def test_24_disk_is_full(rig: Rig, tmp_path: Path, figure: Figure) -> None:
     figure(f"{len(rig.acked)} jobs, 0 lost; {rig.refused} enqueues refused; at work again after {took:.1f} s")
 
 
-@pytest.mark.parametrize("skew", ["+1 h", "-1 h", "jumping"])
+@pytest.mark.parametrize("skew", [pytest.param("+1 h", marks=long), pytest.param("-1 h", marks=long), "jumping"])
 def test_25_wrong_clock(rig: Rig, tmp_path: Path, skew: str) -> None:
     """Due times and leases go by the server's clock: Rig.check finds nothing early, nothing twice."""
     clock = Clock(tmp_path / "clock")
@@ -129,6 +131,7 @@ def skewed(tmp_path: Path, clock: Clock) -> Iterator[Rig]:
         yield found
 
 
+@long
 def test_26_clock_of_the_server_jumps(skewed: Rig, clock: Clock, figure: Figure) -> None:
     """Forward: live workers keep what they run. Back: what a dead worker held is rescued in time all the same."""
     rig = skewed
