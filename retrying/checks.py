@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import django
 from channels.layers import channel_layers
 from channels_redis.core import RedisChannelLayer
 from channels_redis.utils import decode_hosts
@@ -17,6 +19,9 @@ from redis.exceptions import RedisError
 
 from .conf import problems
 from .store.server import Server
+
+if django.VERSION >= (6,):
+    import_module("django.tasks")  # registers the check that asks each task backend
 
 CORE = "retrying.layers.RetryingChannelLayer"
 BACKENDS = (CORE, "retrying.layers.RetryingPubSubChannelLayer")
@@ -125,6 +130,25 @@ def check_layers(**_: Any) -> list[CheckMessage]:
                 )
             )
     return found
+
+
+@register(Tags.compatibility)
+def check_backport(**_: Any) -> list[CheckMessage]:
+    """Before Django 6 tasks are those of the ``django-tasks`` package, which must be installed as an app."""
+    ours = [
+        alias
+        for alias, params in (getattr(settings, "TASKS", None) or {}).items()
+        if str(params.get("BACKEND", "")).startswith("retrying.")
+    ]
+    if django.VERSION >= (6,) or not ours or apps.is_installed("django_tasks"):
+        return []
+    return [
+        Error(
+            f"TASKS[{ours[0]!r}] needs the django-tasks package on Django {django.get_version()}",
+            hint="pip install django-tasks, and put 'django_tasks' into INSTALLED_APPS.",
+            id="retrying.E008",
+        )
+    ]
 
 
 @register(Tags.security, deploy=True)

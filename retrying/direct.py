@@ -52,6 +52,13 @@ class SlotThread(ThreadPoolExecutor):
         self.connected = any(connection.connection is not None for connection in connections.all(initialized_only=True))
         self.used = False
 
+    async def close(self) -> None:
+        """Only when nothing runs in it."""
+        if self.connected or self.used:
+            await asyncio.get_running_loop().run_in_executor(self, connections.close_all)
+            self.connected = False
+        self.shutdown(wait=False)
+
     async def begin_async_job(self) -> None:
         """Costs nothing unless a connection was kept open."""
         if self.connected:
@@ -113,10 +120,9 @@ class DirectSlot:
         if self._task is not None:
             # Not for ever: the thread of a sync handler can't be cancelled.
             await end([self._task], patience=CANCEL_SECONDS)
-        if self._attempt is None and (self._thread.connected or self._thread.used):
-            await asyncio.get_running_loop().run_in_executor(self._thread, connections.close_all)
         SyncToAsync.context_to_thread_executor.pop(self._threads, None)
-        self._thread.shutdown(wait=False)
+        if self._attempt is None:
+            await self._thread.close()
 
     async def _work(self, attempt: Attempt, message: dict[str, Any]) -> None:
         self._began = True

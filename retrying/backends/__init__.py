@@ -8,6 +8,7 @@ from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.core import checks
+from django.core.exceptions import ImproperlyConfigured
 from django.db import DEFAULT_DB_ALIAS, transaction
 from django.utils import timezone
 
@@ -18,7 +19,6 @@ from ..joblayer import JobLayer
 from ..layers import get_layer
 from ..message import CHANNEL_NAME, JOB_ID, new_id, new_job
 from ..store.calls import Enqueued, NewJob
-from .arguments import checked_arguments
 from .compat import (
     BaseTaskBackend,
     InvalidTask,
@@ -29,6 +29,7 @@ from .compat import (
     is_only_logged,
     task_enqueued,
 )
+from .message import TaskMessage, checked_arguments
 from .options import MAX_ID, Options, channel_of, channel_problem, problems
 from .registry import find, may_run, variant
 from .results import STATUSES, change, fill, new_result
@@ -63,7 +64,11 @@ class RetryingBackend(BaseTaskBackend):
         self._params = params
 
     def check(self, **_: Any) -> list[checks.CheckMessage]:
-        return [checks.Error(problem, hint="See docs/tasks.md.", id="retrying.E007") for problem in self._problems()]
+        try:
+            found = self._problems()
+        except ImproperlyConfigured:  # RETRYING itself: retrying.E002 tells
+            return []
+        return [checks.Error(problem, hint="See docs/tasks.md.", id="retrying.E007") for problem in found]
 
     def _problems(self) -> list[str]:
         return list(problems(self.alias, self._params.get("QUEUES", []), self._params.get("OPTIONS", {})))
@@ -143,13 +148,13 @@ class RetryingBackend(BaseTaskBackend):
         job_id = f"{options.pop('job_id', None) or new_id()}@{channel}"
         if len(job_id) > MAX_ID:
             raise InvalidTask(f"job_id takes at most {MAX_ID - 1 - len(channel)} characters on channel {channel!r}")
-        message = {"type": path, "backend": self.alias, "queue": task.queue_name, "args": args, "kwargs": kwargs}
+        message = TaskMessage(path, self.alias, task.queue_name, args, kwargs)
         run_at = task.run_after
         if run_at is not None and timezone.is_naive(run_at):  # without USE_TZ
             run_at = timezone.make_aware(run_at)
         try:
             job = new_job(
-                self.layer.encode(message),
+                self.layer.encode(message.plain()),
                 max_bytes=get_settings().MAX_MESSAGE_BYTES,
                 job_id=job_id,
                 priority=int(task.priority),
@@ -158,7 +163,7 @@ class RetryingBackend(BaseTaskBackend):
             )
         except InvalidJob as error:
             raise InvalidTask(f"{path}: {error}") from error
-        return Prepared(channel, job, new_result(task, job.id, args, kwargs, self.alias))
+        return Prepared(channel, job, new_result(task, job.id, message))
 
     def _commits_with(self, task: Task) -> str:
         """Alias of the database whose commit enqueues it; "" when nothing is waited for."""
@@ -189,16 +194,15 @@ class RetryingBackend(BaseTaskBackend):
 
     def _result(self, result_id: str, fields: dict[str, bytes]) -> TaskResult:
         try:
-            message = self.layer.decode(fields["payload"])
-        except (KeyError, ValueError) as error:  # nothing there, or not readable
+            message = TaskMessage.read(self.layer.decode(fields["payload"]))
+        except (KeyError, ValueError) as error:  # nothing there, not readable, not a task
             raise TaskResultDoesNotExist(result_id) from error
-        if message.get("backend") != self.alias:
+        if message.backend != self.alias:
             raise TaskResultDoesNotExist(result_id)
-        task = find(message["type"])
+        task = find(message.path)
         if task is None:
-            raise TaskResultDoesNotExist(f"{result_id}: its task {message['type']!r} is no longer in the code")
-        task = variant(task, message, int(fields.get("priority", 0)), self.alias)
-        result = new_result(task, result_id, message["args"], message["kwargs"], self.alias)
-        value = self.layer.decode(fields["result"])["value"] if "result" in fields else None
-        fill(result, fields, value)
+            raise TaskResultDoesNotExist(f"{result_id}: its task {message.path!r} is no longer in the code")
+        task = variant(task, message, int(fields.get("priority", 0)))
+        result = new_result(task, result_id, message)
+        fill(result, fields, self.layer.decode(fields["result"])["value"] if "result" in fields else None)
         return result

@@ -5,7 +5,7 @@ A worker runs what the store tells it to by name; so no name outside of these is
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 from importlib import import_module
@@ -20,6 +20,7 @@ from django.utils.module_loading import import_string, module_has_submodule
 
 from ..conf import get_settings
 from .compat import InvalidTask, Task
+from .message import TaskMessage
 
 
 def find(path: str) -> Task | None:
@@ -33,13 +34,12 @@ def may_run(task: Task) -> bool:
     return found is not None and found.func is task.func
 
 
-def variant(task: Task, message: Mapping[str, Any], priority: int, backend: str) -> Task:
+def variant(task: Task, message: TaskMessage, priority: int) -> Task:
     """``task`` as the job with that message was enqueued."""
-    queue = message["queue"]
-    if (task.queue_name, task.priority, task.backend) == (queue, priority, backend):
+    if (task.queue_name, task.priority, task.backend) == (message.queue, priority, message.backend):
         return task
     try:
-        return replace(task, queue_name=queue, priority=priority, backend=backend)
+        return replace(task, queue_name=message.queue, priority=priority, backend=message.backend)
     except InvalidTask:  # a queue that QUEUES no longer has
         return task
 

@@ -9,6 +9,7 @@ from typing import Any
 from ..exceptions import WorkerVanished
 from ..job import State, from_ms
 from .compat import Task, TaskError, TaskResult, TaskResultStatus
+from .message import TaskMessage
 
 STATUSES = {
     State.SCHEDULED: TaskResultStatus.READY,
@@ -23,7 +24,7 @@ STATUSES = {
 REASONS = {State.DEAD: "Bury", State.CANCELLED: "Discard", State.EXPIRED: "Discard"}
 
 
-def new_result(task: Task, result_id: str, args: list[Any], kwargs: dict[str, Any], backend: str) -> TaskResult:
+def new_result(task: Task, result_id: str, message: TaskMessage) -> TaskResult:
     """Of a task that is about to be enqueued."""
     return TaskResult(
         task=task,
@@ -33,9 +34,9 @@ def new_result(task: Task, result_id: str, args: list[Any], kwargs: dict[str, An
         started_at=None,
         finished_at=None,
         last_attempted_at=None,
-        args=args,
-        kwargs=kwargs,
-        backend=backend,
+        args=message.args,
+        kwargs=message.kwargs,
+        backend=message.backend,
         errors=[],
         worker_ids=[],
     )

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 from asgiref.sync import sync_to_async
 
-from ..attempt import Attempt, End, Ending, ending_of
+from ..attempt import Attempt, End, Ending, ending_of, trace_of
 from ..conf import get_settings
 from ..direct import DirectSlot, SlotThread
-from ..exceptions import Bury, InvalidJob, RetryingError
+from ..exceptions import Bury, InvalidJob, RetryingError, Snooze
 from ..job import from_ms
 from ..routes import Handler, NoHandler
 from .compat import (
@@ -28,6 +28,7 @@ from .compat import (
     task_finished,
     task_started,
 )
+from .message import TaskMessage
 from .registry import find, tasks, variant
 from .results import change, error_of, fill, new_result
 from .task import RetryingTask
@@ -97,12 +98,16 @@ class TaskRoute:
 
     async def run(self, attempt: Attempt, message: dict[str, Any], thread: SlotThread) -> Ending:
         """One attempt, from its first signal to its last."""
-        backend = self._backends.get(message.get("backend", ""))
+        try:
+            told = TaskMessage.read(message)
+        except ValueError as error:
+            raise Bury(str(error)) from error
+        backend = self._backends.get(told.backend)
         if backend is None:
-            raise Bury(f"TASKS has no backend {message.get('backend')!r} that this worker could run it for")
+            raise Bury(f"TASKS has no backend {told.backend!r} that this worker could run it for")
         task = find(attempt.message_type)
         assert task is not None  # else handler() would have refused it
-        result = await _result(attempt, message, variant(task, message, attempt.job.priority, backend.alias), backend)
+        result = await _result(attempt, told, variant(task, told, attempt.job.priority), backend)
         run = _Run(attempt, result, backend)
         if isinstance(task, RetryingTask) and callable(task.backoff) and attempt.policy.backoff is task.backoff:
             # As proposed for Django, it is given the task's result, where ours get the job.
@@ -117,9 +122,9 @@ class TaskRoute:
             await thread.end_async_job()
 
 
-async def _result(attempt: Attempt, message: dict[str, Any], task: Task, backend: RetryingBackend) -> TaskResult:
+async def _result(attempt: Attempt, message: TaskMessage, task: Task, backend: RetryingBackend) -> TaskResult:
     """The running task's result. What the claim doesn't tell of earlier attempts is read from the store."""
-    result = new_result(task, attempt.lease.job_id, message["args"], message["kwargs"], backend.alias)
+    result = new_result(task, attempt.lease.job_id, message)
     fields: dict[str, bytes] = {}
     if attempt.number > 1:
         store = backend.layer.store
@@ -204,12 +209,14 @@ class _Run:
     def _failed(self, error: BaseException) -> Ending:
         if self._attempt.settled:  # decided before the cancellation that came here: a timeout, a cancel, a lost lease
             ending = self._attempt.ending or Ending(End.RELEASE)
-        else:
-            ending = ending_of(self._attempt, error)
-            if not ending.is_final:
-                logger.debug("attempt failed %s", self._attempt, exc_info=error)
-        if ending.trace:
-            self._result.errors.append(error_of(ending.trace))
+            if ending.trace:
+                self._result.errors.append(error_of(ending.trace))
+            return ending
+        if not isinstance(error, Snooze):
+            self._result.errors.append(error_of(trace_of(error)))  # first: a backoff function may look at it
+        ending = ending_of(self._attempt, error)
+        if not ending.is_final:
+            logger.debug("attempt failed %s", self._attempt, exc_info=error)
         return ending
 
     def _finished(self, ending: Ending) -> bool:

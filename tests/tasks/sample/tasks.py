@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import builtins
+import datetime as dt
+import threading
+import time
+from contextvars import ContextVar
 from typing import Any
 
+from asgiref.sync import sync_to_async
+from django.db import connection
+
+import retrying
 from retrying import retry
 from tests.tasks.compat import task
 
@@ -36,3 +46,99 @@ def fails(times: int) -> str:
 async def tell(context: Any) -> dict[str, Any]:
     result = context.task_result
     return {"attempt": context.attempt, "id": result.id, "workers": result.worker_ids, "status": result.status}
+
+
+@task
+async def nothing() -> None:
+    """As little as a task can do."""
+
+
+@task
+def nothing_sync() -> None:
+    """The same in a thread."""
+
+
+@task
+def raises(kind: str, *args: Any) -> None:
+    """Raises what ``retrying`` or Python calls so."""
+    RAN.append(kind)
+    raise (getattr(retrying, kind, None) or getattr(builtins, kind))(*args)
+
+
+@task
+async def sleeps(seconds: float) -> str:
+    RAN.append("began")
+    await asyncio.sleep(seconds)
+    return "slept"
+
+
+@task
+@retry(max_retries=0, timeout=0.5)
+async def too_slow() -> None:
+    await asyncio.sleep(60)
+
+
+@task
+@retry(max_retries=0, timeout=0.5)
+async def swallows() -> str:
+    try:
+        await asyncio.sleep(60)
+    except asyncio.CancelledError:
+        return "went on"
+    return "slept"
+
+
+@task
+def returns(kind: str) -> Any:
+    RAN.append(kind)
+    return {"date": dt.date(2026, 1, 1), "tuple": (1, b"two"), "large": "x" * 2_000_000}[kind]
+
+
+@task
+async def says_who() -> list[Any]:
+    job = retrying.current_job()
+    return [job.id, job.channel, job.attempt]
+
+
+@task
+def says_who_in_thread() -> list[Any]:
+    job = retrying.current_job()
+    return [job.id, job.channel, job.attempt]
+
+
+@task(priority=5)
+def urgent() -> None:
+    RAN.append("urgent")
+
+
+@task(takes_context=True)
+@retry(max_retries=30, backoff=1)
+def stubborn(context: Any, times: int) -> list[int]:
+    RAN.append(context.attempt)
+    if context.attempt <= times:
+        raise ValueError(f"number {context.attempt}")
+    return [len(context.task_result.errors), len(context.task_result.worker_ids)]
+
+
+COLOUR: ContextVar[str] = ContextVar("COLOUR", default="none")
+
+
+@task
+async def paints(colour: str) -> str:
+    before = COLOUR.get()
+    COLOUR.set(colour)
+    return before
+
+
+@task
+def counts_rows(wait: float = 0.0) -> list[Any]:
+    """Uses the database in a thread."""
+    time.sleep(wait)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+    return [threading.current_thread().name, connection.connection is not None]
+
+
+@task
+async def counts_rows_async() -> list[Any]:
+    return await sync_to_async(counts_rows.func)()
