@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from channels.db import aclose_old_connections
-
 from . import protocol
 from .commands import Declared, declared_commands
 from .socket import JobSocket
@@ -68,26 +66,25 @@ class JobTopicsMixin(_Base):
     # How it hooks into the consumer.
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        async def receive_others() -> dict[str, Any]:
+            """The next message that is no frame of the protocol. Those are not dispatched: what comes at once is taken
+            at once, so that a flood is over after its first frames."""
+            while True:
+                message: dict[str, Any] = await receive()
+                if message["type"] != "websocket.receive":
+                    return message
+                if not self._jobs.takes(message.get("text"), message.get("bytes")):
+                    return message
+
         try:
-            await super().__call__(scope, receive, send)
+            await super().__call__(scope, receive_others, send)
         finally:
             if hasattr(self, "scope"):
                 await self._jobs.end()
 
-    async def dispatch(self, message: dict[str, Any]) -> None:
-        if message["type"] == "websocket.receive":  # no visit to the database thread for every frame
-            await self.websocket_receive(message)
-        else:
-            await super().dispatch(message)
-
     async def accept(self, *args: Any, **kwargs: Any) -> None:
         await super().accept(*args, **kwargs)
         await self._jobs.open()
-
-    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None, **kwargs: Any) -> None:
-        if not self._jobs.takes(text_data, bytes_data):
-            await aclose_old_connections()
-            await super().receive(text_data=text_data, bytes_data=bytes_data, **kwargs)
 
     async def close(self, code: int | bool | None = None, reason: str | None = None) -> None:
         await self._jobs.stop()

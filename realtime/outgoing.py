@@ -54,11 +54,13 @@ class Outgoing:
         self._news[follower] = None
         self._something.set()
 
-    def confirm(self, number: int) -> None:
-        """The browser has read everything up to this check."""
-        while self._checks and self._checks[0][0] <= number:
+    def confirm(self, number: int) -> bool:
+        """The browser has read everything up to this check. False: there is no such check unanswered."""
+        known = bool(self._checks) and self._checks[0][0] <= number <= self._number
+        while known and self._checks and self._checks[0][0] <= number:
             self._confirmed = self._checks.popleft()[1]
             self._room.set()
+        return known
 
     async def run(self) -> None:
         """Send, for ever. Raises TooSlow."""

@@ -121,7 +121,8 @@ class JobSocket:
             self._refuse(Code.BAD_FRAME, str(error), protocol.command_id(text))
             return
         if isinstance(frame, protocol.Checked):  # as many as were asked for: not counted
-            self._out.confirm(frame.n)
+            if not self._out.confirm(frame.n):
+                self._refuse(Code.BAD_FRAME, f"There is no check {frame.n} that waits for its answer.")
         elif not fast_enough or self._inbox.qsize() >= protocol.WAITING_FRAMES:
             id = frame.id if isinstance(frame, protocol.Command) else UNSET
             topic = frame.topic if isinstance(frame, protocol.Subscribe | protocol.Unsubscribe) else UNSET
