@@ -2,8 +2,15 @@
 
 from django.urls import path
 
+from project.streaming.consumers import StoriesConsumer, StoryWorker
 from project.webhooks.consumers import DeliveriesConsumer, DeliveryWorker
 
-websockets = [path("ws/deliveries/", DeliveriesConsumer.as_asgi())]
+websockets = [
+    path("ws/deliveries/", DeliveriesConsumer.as_asgi()),
+    path("ws/stories/", StoriesConsumer.as_asgi()),
+]
 
-channels = {"deliveries": DeliveryWorker.as_asgi()}
+channels = {
+    "deliveries": DeliveryWorker.as_asgi(),
+    "stories": StoryWorker.as_asgi(),
+}

@@ -2,7 +2,7 @@
 
 Environment: DJANGO_DEBUG (0), DJANGO_SECRET_KEY (else kept in var/secret_key), ALLOWED_HOSTS (comma separated),
 REDIS_URL, DATABASE_URL, VAR_DIR, SITE_ORIGIN, WEBHOOK_RECEIVER_ORIGIN (only with DEBUG), LEASE_SECONDS, SWEEP_SECONDS,
-DELIVERIES_BACKOFF_SECONDS, DELIVERIES_TIMEOUT_SECONDS.
+DELIVERIES_BACKOFF_SECONDS, DELIVERIES_TIMEOUT_SECONDS, STREAMING_BACKOFF_SECONDS, STREAMING_WORD_SECONDS.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "csp",
     "project.webhooks",
+    "project.streaming",
 ]
 if django.VERSION < (6,):
     INSTALLED_APPS.append("django_tasks")  # the backport of Django's tasks
@@ -87,9 +88,18 @@ _deliveries: dict[str, Any] = {
 if environment.text("DELIVERIES_BACKOFF_SECONDS"):
     _deliveries["backoff"] = environment.seconds("DELIVERIES_BACKOFF_SECONDS", 10)
 
+#: Pace of a story, seconds a word.
+STREAMING_WORD_SECONDS = environment.seconds("STREAMING_WORD_SECONDS", 0.08)
+
+_stories: dict[str, Any] = {
+    "concurrency": 20,
+    "timeout": 300,
+    "backoff": environment.seconds("STREAMING_BACKOFF_SECONDS", 4),
+}
+
 RETRYING: dict[str, Any] = {
     "DEFAULT_POLICY": {"max_retries": 5, "backoff": {"base": 10, "factor": 2, "cap": 3600}},
-    "CHANNELS": {"deliveries": _deliveries},
+    "CHANNELS": {"deliveries": _deliveries, "stories": _stories},
     "LEASE_SECONDS": environment.seconds("LEASE_SECONDS", 30),
     "SWEEP_SECONDS": environment.seconds("SWEEP_SECONDS", 5),
 }

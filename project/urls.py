@@ -7,5 +7,6 @@ from project import health
 urlpatterns = [
     path("healthz", health.healthz),
     path("readyz", health.readyz),
+    path("streaming/", include("project.streaming.urls")),
     path("", include("project.webhooks.urls")),
 ]

@@ -15,7 +15,7 @@ from project.development import valkey
 from project.development.supervisor import Log, Part, PartError, Supervisor, say
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-CHANNEL = "deliveries"
+CHANNELS = ("deliveries", "stories")
 LOOPBACK = "127.0.0.1,localhost,::1"
 ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - only when a person asks for it by HOST=
 SETTINGS = (
@@ -27,6 +27,8 @@ SETTINGS = (
     "LEASE_SECONDS",
     "REDIS_URL",
     "SITE_ORIGIN",
+    "STREAMING_BACKOFF_SECONDS",
+    "STREAMING_WORD_SECONDS",
     "SWEEP_SECONDS",
     "WEBHOOK_RECEIVER_ORIGIN",
 )
@@ -134,7 +136,7 @@ class System:
 
     def worker(self, name: str = "worker") -> Part:
         # The time to finish what runs; what is left then goes back uncharged, and is run after the next start.
-        return self.part(name, "manage.py", "runworker", CHANNEL, "--shutdown-timeout", "10", stop_seconds=15.0)
+        return self.part(name, "manage.py", "runworker", *CHANNELS, "--shutdown-timeout", "10", stop_seconds=15.0)
 
     async def start(self) -> None:
         """Start all parts in order. The last one is the first to be stopped: the worker, with all it needs still there.

@@ -7,8 +7,25 @@ from typing import Any
 
 from playwright.sync_api import Locator, Page, expect
 
+from project.streaming.story import STORY
+
 URL_OF_A_DELIVERY = re.compile(r"/deliveries/([0-9a-f]{32})/$")
 FINISH_MS = 20_000
+
+JOBS_OF_A_TOPIC = """async topic => {
+    const { connect } = await import("/static/realtime/client.js");
+    const socket = connect("/ws/stories/");
+    const jobs = new Set();
+    await new Promise(done => {
+        let end = 0;
+        socket.subscribe(topic, {
+            subscribed: info => (end = info.offset) || done(),
+            event: ({ job, offset }) => jobs.add(job) && offset >= end && done(),
+        });
+    });
+    socket.close();
+    return [...jobs];
+}"""
 
 
 class DeliveriesPage:
@@ -70,3 +87,45 @@ class DeliveriesPage:
         """The delivery as the site has it."""
         answer: dict[str, Any] = self.page.request.get(f"{self.origin}/api/deliveries/{delivery_id}/").json()
         return answer
+
+
+class StoryPage:
+    """The streaming page of one signed-in person in one tab."""
+
+    def __init__(self, page: Page, origin: str) -> None:
+        self.page = page
+        self.origin = origin
+        self.tell_button = page.get_by_role("button", name="Tell the story")
+        self.stumble = page.get_by_label("Let the first attempt fail half-way")
+        self.said = page.locator("#said")
+        self.socket = page.locator("#socket")
+        self.progress = page.locator("job-progress")
+        self.bar = page.get_by_role("progressbar", name="How much of the story is told")
+        self.over = page.locator("#over")
+        self.story = page.locator("#story")
+
+    def open(self) -> None:
+        self.page.goto(f"{self.origin}/streaming/")
+        expect(self.socket).to_have_attribute("data-state", "live")
+
+    def tell(self, *, stumble: bool = False) -> None:
+        """Ask for a story, and wait until its first words are there."""
+        self.stumble.set_checked(stumble)
+        self.tell_button.click()
+        self.expect_words(5)
+
+    def expect_words(self, count: int) -> None:
+        """At least so many words of the story are on the page."""
+        wanted = " ".join(STORY.split()[:count])
+        expect(self.story).to_contain_text(wanted, timeout=FINISH_MS)
+
+    def expect_whole(self) -> None:
+        """It ends as it should: all of the story, once."""
+        expect(self.progress).to_have_attribute("state", "succeeded", timeout=2 * FINISH_MS)
+        assert (self.story.text_content() or "").split() == STORY.split()
+        expect(self.bar).to_have_attribute("aria-valuenow", "100")
+
+    def jobs(self) -> list[str]:
+        """The ids of this user's stories, as their topic has them."""
+        found: list[str] = self.page.evaluate(JOBS_OF_A_TOPIC, self.page.locator("body").get_attribute("data-topic"))
+        return found

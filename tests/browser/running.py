@@ -108,6 +108,8 @@ class Site:
             "NO_PROXY": HOST,
             "PYTHONUNBUFFERED": "1",
             "REDIS_URL": self.valkey.url,
+            "STREAMING_BACKOFF_SECONDS": str(BACKOFF_SECONDS),
+            "STREAMING_WORD_SECONDS": "0.015",
             "SWEEP_SECONDS": "0.5",
             "VAR_DIR": str(self.directory),
             "WEBHOOK_RECEIVER_ORIGIN": self.origin,
@@ -124,7 +126,7 @@ class Site:
         return self._manage("sign_in_link", "--user", user).strip().splitlines()[-1]
 
     def start_worker(self) -> Process:
-        worker = Process("worker", ["manage.py", "runworker", "deliveries", "--shutdown-timeout", "2"], self)
+        worker = Process("worker", ["manage.py", "runworker", "deliveries", "stories", "--shutdown-timeout", "2"], self)
         self.workers.append(worker)
         return worker
 
@@ -140,9 +142,11 @@ class Site:
             worker.end(how)
         self.workers = []
 
-    def restart_web(self, *, meanwhile: Callable[[], object] = lambda: None) -> None:
+    def restart_web(
+        self, *, meanwhile: Callable[[], object] = lambda: None, how: signal.Signals = signal.SIGTERM
+    ) -> None:
         """End daphne, do something while it is gone, start it again."""
-        self._others.pop(0).end()
+        self._others.pop(0).end(how)
         meanwhile()
         self._start_web()
 

@@ -180,7 +180,8 @@ export interface Submission<Result> {
   done: Promise<TopicEvent>;
 }
 
-export interface Socket {
+/** An event "status" follows each change of `status`, after `onstatus`. */
+export interface Socket extends EventTarget {
   onstatus: ((status: Status) => void) | null;
   /** About a frame that was no command and no subscription. */
   onerror: ((error: CommandError) => void) | null;

@@ -92,8 +92,8 @@ function absolute(url) {
   return found;
 }
 
-class Socket {
-  /** Called with every change of `status`; set it, or read `status`. */
+class Socket extends EventTarget {
+  /** Called with every change of `status`, of which there is a "status" event as well. */
   onstatus = null;
   /** Called with a CommandError about a frame that was no command and no subscription. */
   onerror = null;
@@ -121,6 +121,7 @@ class Socket {
   #listening = new AbortController();
 
   constructor(url, { user = null, environment = {}, ...times } = {}) {
+    super();
     const found = absolute(url);
     this.#url = found.href;
     this.#user = user === null || user === "" ? null : String(user);
@@ -401,7 +402,9 @@ class Socket {
   #report(change) {
     const before = JSON.stringify(this.#status);
     Object.assign(this.#status, change, { pending: this.#commands.pending });
-    if (JSON.stringify(this.#status) !== before) this.#guard(() => this.onstatus?.(this.status));
+    if (JSON.stringify(this.#status) === before) return;
+    this.#guard(() => this.onstatus?.(this.status));
+    this.dispatchEvent(new Event("status"));
   }
 
   #guard(work) {

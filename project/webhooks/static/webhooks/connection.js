@@ -1,12 +1,11 @@
 // The socket and its state, which is always in sight: live, reconnecting in 4 s, caught up with 12 events.
 import { connect } from "../realtime/client.js";
 import { announce, byId, setData, setText } from "./dom.js";
-
-const CAUGHT_UP_MS = 10_000; // how long "caught up" stays before it is plainly "live"
+import { socketWords } from "./words.js";
 
 /** Events: "live" after each connect, "signed-out". */
 export class Connection extends EventTarget {
-  #socket = connect("/ws/deliveries/");
+  #socket = connect("/ws/deliveries/", { user: document.body.dataset.user });
   #status = { state: "connecting", retryIn: null, caughtUp: null };
   #since = performance.now();
 
@@ -37,30 +36,11 @@ export class Connection extends EventTarget {
     if (status.state === before.state) return;
     if (status.state === "live") this.dispatchEvent(new Event("live"));
     if (status.state === "closed" && status.code === 4401) this.dispatchEvent(new Event("signed-out"));
-    if (before.state !== "connecting" || status.state !== "live") announce(`Connection: ${words(status, 0)}`);
+    if (before.state !== "connecting" || status.state !== "live") announce(`Connection: ${socketWords(status, 0)}`);
   }
 
   #show() {
     setData(byId("socket"), "state", this.#status.state);
-    setText(byId("socket-words"), words(this.#status, performance.now() - this.#since));
-  }
-}
-
-/** The state in words, `passed` ms after it was told. */
-function words({ state, retryIn, caughtUp, code, reason }, passed) {
-  switch (state) {
-    case "live":
-      if (caughtUp === null || caughtUp === undefined || passed > CAUGHT_UP_MS) return "live";
-      if (caughtUp === 0) return "live, up to date";
-      return `live, caught up with ${caughtUp} ${caughtUp === 1 ? "event" : "events"}`;
-    case "reconnecting": {
-      const left = retryIn ? Math.ceil((retryIn - passed) / 1000) : 0;
-      return left > 0 ? `reconnecting in ${left} s` : "reconnecting now";
-    }
-    case "closed":
-      if (code === 4401) return "signed out";
-      return `closed${reason ? `: ${reason}` : ""}; reload the page to go on`;
-    default:
-      return "connecting";
+    setText(byId("socket-words"), socketWords(this.#status, performance.now() - this.#since));
   }
 }

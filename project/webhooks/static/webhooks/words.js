@@ -124,3 +124,26 @@ export const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
 /** A text as a sentence: capital first, full stop last. */
 const sentence = (text) => capital(/[.!?]$/.test(text) ? text : `${text}.`);
+
+const CAUGHT_UP_MS = 10_000; // how long "caught up" stays before it is plainly "live"
+
+/** The state of a socket in words, `passed` ms after it was told. */
+export function socketWords({ state, retryIn, caughtUp, code, reason }, passed) {
+  switch (state) {
+    case "live":
+      if (caughtUp === null || caughtUp === undefined || passed > CAUGHT_UP_MS) return "live";
+      if (caughtUp === 0) return "live, up to date";
+      return `live, caught up with ${caughtUp} ${caughtUp === 1 ? "event" : "events"}`;
+    case "reconnecting": {
+      const left = retryIn ? Math.ceil((retryIn - passed) / 1000) : 0;
+      return left > 0 ? `reconnecting in ${left} s` : "reconnecting now";
+    }
+    case "closed":
+      if (code === 4401) return "signed out";
+      return `closed${reason ? `: ${reason}` : ""}; reload the page to go on`;
+    case "parked":
+      return "paused: open in too many places";
+    default:
+      return "connecting";
+  }
+}
