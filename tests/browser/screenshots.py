@@ -9,13 +9,20 @@ from pathlib import Path
 from playwright.sync_api import Browser, expect, sync_playwright
 
 from tests.browser.conftest import FLAGS, find_chromium
-from tests.browser.pages import DeliveriesPage
+from tests.browser.pages import DeliveriesPage, StoryPage
 from tests.browser.running import Site, wait_until
 
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
 SIZE = {"width": 1440, "height": 900}
 #: A receiver that hangs is given up on soon enough to be told about in a picture.
-SETTINGS = {"DELIVERIES_TIMEOUT_SECONDS": "4", "DELIVERIES_BACKOFF_SECONDS": "1", "LEASE_SECONDS": "3"}
+SETTINGS = {
+    "DELIVERIES_TIMEOUT_SECONDS": "4",
+    "DELIVERIES_BACKOFF_SECONDS": "1",
+    "LEASE_SECONDS": "3",
+    "STREAMING_BACKOFF_SECONDS": "8",
+    "STREAMING_WORD_SECONDS": "0.03",
+}
+PHONE = {"width": 390, "height": 844}
 
 
 def main() -> int:
@@ -31,6 +38,7 @@ def main() -> int:
     ):
         browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
         take(browser, site)
+        take_story(browser, site)
         browser.close()
     return 0
 
@@ -74,6 +82,24 @@ def take(browser: Browser, site: Site) -> None:
     page.row(killed).get_by_role("link").click()
     expect(page.attempts.nth(1)).to_contain_text("Rescued by worker", timeout=20_000)
     page.page.screenshot(path=IMAGES / "delivery-dark.png")
+
+
+def take_story(browser: Browser, site: Site) -> None:
+    """The story while it waits for its second attempt, and while that is under way; on a desktop and a phone."""
+    context = browser.new_context(viewport={"width": 1120, "height": 800}, color_scheme="dark")
+    context.new_page().goto(site.sign_in_link())
+    page = StoryPage(context.pages[0], site.origin)
+    page.open()
+    page.tell(stumble=True)
+    expect(page.progress).to_have_attribute("state", "waiting", timeout=20_000)
+    page.page.screenshot(path=IMAGES / "streaming-dark.png")
+    expect(page.over).to_be_visible(timeout=20_000)
+    page.expect_words(60)
+    page.page.emulate_media(color_scheme="light")
+    page.page.screenshot(path=IMAGES / "streaming.png")
+    page.page.set_viewport_size(PHONE)  # type: ignore[arg-type]
+    page.page.screenshot(path=IMAGES / "streaming-phone.png")
+    page.expect_whole()
 
 
 if __name__ == "__main__":
