@@ -18,9 +18,12 @@ from .exceptions import InvalidPolicy
 from .message import CHANNEL_NAME
 from .policy import RetryPolicy
 from .store import Limits
+from .store.throttle import Rate, Throttle
 
 #: What a channel's entry may hold beside the names of a policy.
 CHANNEL_OPTIONS = {"concurrency", "keep_succeeded", "total_concurrency"}
+#: Those of them that limit the channel over all workers by rate or by key.
+LIMITS = {"rate", "burst", "rate_per_key", "burst_per_key", "concurrency_per_key", "ordered_by_key"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +37,8 @@ class ChannelSettings:
     keep_succeeded: int = 0
     #: Jobs that run at a time over all workers; None = without limit.
     total_concurrency: int | None = None
+    #: Rates and limits per key over all workers; None = without.
+    throttle: Throttle | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +47,7 @@ class Settings:
 
     #: Policy of every job whose channel and handler have none.
     DEFAULT_POLICY: RetryPolicy = field(default_factory=RetryPolicy)
-    #: Channel name -> policy names, ``concurrency``, ``keep_succeeded``.
+    #: Channel name -> policy names, ``concurrency``, ``keep_succeeded``, limits.
     CHANNELS: Mapping[str, ChannelSettings] = field(default_factory=dict)
     #: Path of a task (``app.tasks.name``, or a pattern: ``app.tasks.report_*``) -> channel; the first match wins.
     #: A path without wildcards also lets a task run that isn't in a ``tasks`` module.
@@ -177,5 +182,34 @@ def _channel(options: Mapping[str, Any], default: RetryPolicy, keep: int) -> Cha
         value = own.get(name, least)
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise InvalidPolicy(f"{name} must be a whole number >= {least}, got {value!r}")
-    policy = {name: value for name, value in options.items() if name not in CHANNEL_OPTIONS}
-    return ChannelSettings(policy=RetryPolicy.from_mapping(policy, base=default), **{"keep_succeeded": keep, **own})
+    policy = {name: value for name, value in options.items() if name not in CHANNEL_OPTIONS | LIMITS}
+    return ChannelSettings(
+        policy=RetryPolicy.from_mapping(policy, base=default),
+        throttle=_throttle({name: options[name] for name in LIMITS & options.keys()}),
+        **{"keep_succeeded": keep, **own},
+    )
+
+
+def _throttle(options: Mapping[str, Any]) -> Throttle | None:
+    if not options:
+        return None
+    rates: dict[str, Rate] = {}
+    for name in ("rate", "rate_per_key"):
+        burst = name.replace("rate", "burst")
+        if name in options:
+            try:
+                rates[name] = Rate.parse(options[name], options.get(burst), name=name)
+            except ValueError as error:
+                raise InvalidPolicy(str(error)) from error
+        elif burst in options:
+            raise InvalidPolicy(f"{burst} needs {name}: it is what may begin at once before the rate holds")
+    concurrency, ordered = options.get("concurrency_per_key"), options.get("ordered_by_key", False)
+    if "concurrency_per_key" in options and (
+        isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1
+    ):
+        raise InvalidPolicy(f"concurrency_per_key must be a whole number >= 1, got {concurrency!r}")
+    if not isinstance(ordered, bool):
+        raise InvalidPolicy(f"ordered_by_key must be True or False, got {ordered!r}")
+    if ordered and concurrency not in (None, 1):
+        raise InvalidPolicy(f"ordered_by_key runs one job of a key at a time, concurrency_per_key says {concurrency}")
+    return Throttle(concurrency_per_key=concurrency, ordered_by_key=ordered, **rates)

@@ -68,6 +68,10 @@ class Job:
     cancel_requested: bool = False
     #: The name that it holds, or held, as the only one.
     unique: str | None = None
+    #: What the channel's limits per key count it by.
+    key: str | None = None
+    #: It is ready, and waits for its key.
+    parked: bool = False
     #: Of what ``enqueue`` returns: the job was there before, by its id or its unique name; nothing was written.
     duplicate: bool = False
 
@@ -101,6 +105,8 @@ class Job:
             topic=fields.get("topic") or None,
             cancel_requested="cancel" in fields,
             unique=fields.get("unique"),
+            key=fields.get("key"),
+            parked="parked" in fields,
         )
 
 

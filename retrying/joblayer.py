@@ -102,9 +102,14 @@ class JobLayer:
         """The next message of a general channel; its job counts as done when it is returned."""
         worker = f"receive:{new_id()}"
         client = self.store.connections.async_()
+        limits = get_settings().channel(channel)
         while True:
             token = new_id()
-            claim = await self.store.arun(self.store.claim(channel, worker, token, wanted=1))
+            claim = await self.store.arun(
+                self.store.claim(
+                    channel, worker, token, wanted=1, limit=limits.total_concurrency, throttle=limits.throttle
+                )
+            )
             for job in claim.jobs:
                 lease = Lease(job.id, token)
                 try:
@@ -115,6 +120,9 @@ class JobLayer:
                     continue
                 await self.store.arun(self.store.claim(channel, worker, new_id(), wanted=0, succeeded=[lease]))
                 return message
+            if claim.held is not None:
+                await asyncio.sleep(claim.held / 1000)
+                continue
             wait = 1.0 if claim.next_due is None else min(1.0, claim.next_due / 1000)
             with contextlib.suppress(RedisError):  # only the bell: the next claim tells whether the server is there
                 await client.blpop([self.store.keys(channel).bell], timeout=max(wait, 0.01))

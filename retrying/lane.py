@@ -67,6 +67,7 @@ class Lane:
         self.settings = settings
         self.keep_succeeded = channel_settings.keep_succeeded
         self.total_concurrency = channel_settings.total_concurrency
+        self.throttle = channel_settings.throttle
         self.link = Link(route.channel)
         self.group = group
         group.lanes.append(self)
@@ -86,6 +87,8 @@ class Lane:
         self._look = True
         #: The doorbell was taken: it must be answered or passed on.
         self._rang = False
+        #: The channel's rate lets no more jobs pass before a time that a timer waits for; a bell doesn't matter.
+        self._held = False
         #: Slots wait, and the last look found nothing.
         self._hungry = asyncio.Event()
         self._due_timer: asyncio.TimerHandle | None = None
@@ -160,6 +163,7 @@ class Lane:
     def look(self) -> None:
         """There may be ready jobs."""
         self._look = True
+        self._held = False
         self._wake.set()
 
     @property
@@ -237,7 +241,7 @@ class Lane:
             wanted = 0 if self.stopping else min(len(self._wanting), self.group.allows(self), MAX_BATCH)
             batch = self._succeeded[:MAX_BATCH]
             if not (batch or self._rang or (wanted and self._look)):
-                if self._wanting and not self._look:
+                if self._wanting and not self._look and not self._held:
                     self._hungry.set()
                 await self._wake.wait()
                 self._wake.clear()
@@ -255,7 +259,9 @@ class Lane:
                 self._told(attempt, Ending(End.SUCCESS), answer)
             if wanted:
                 self._look = len(claim.jobs) >= wanted
-            self._watch_due(claim.next_due)
+                self._held = claim.held is not None
+            if not self._held or wanted:
+                self._watch_due(claim.held if self._held else claim.next_due)
             for job in claim.jobs:
                 self._begin(job, token, sent)
             if len(claim.jobs) < wanted:
@@ -275,7 +281,7 @@ class Lane:
             call = self.store.claim(
                 self.channel, self.worker_id, token,
                 wanted=wanted, succeeded=leases, results=kept, keep=self.keep_succeeded, limit=self.total_concurrency,
-                repeated=failures > 0,
+                throttle=self.throttle, repeated=failures > 0,
             )  # fmt: skip
             return await self.store.arun(call)
 

@@ -15,7 +15,6 @@ from .store.calls import NewJob
 #: As Channels has it: ASCII letters, digits, hyphen, underscore, period; less than 100 characters.
 CHANNEL_NAME = re.compile(r"[a-zA-Z\d\-_.]{1,99}")
 JOB_ID = re.compile(r"[a-zA-Z\d\-_.:@]{1,200}")
-UNIQUE_NAME = JOB_ID
 TOPIC_NAME = re.compile(r"[a-zA-Z\d\-_.:]{1,200}")
 MAX_DEPTH = 64
 #: Longest delay and expiry: a time so far off is a mistake, and dates end somewhere.
@@ -80,7 +79,7 @@ def check_unique(unique: object, until: object, period: object) -> None:
         if until is not None or period is not None:
             raise InvalidJob("unique_until and unique_for need unique, the name that one job may hold at a time")
         return
-    if not isinstance(unique, str) or not UNIQUE_NAME.fullmatch(unique):
+    if not isinstance(unique, str) or not JOB_ID.fullmatch(unique):
         raise InvalidJob(f"unique takes a name of 1-200 of A-Z a-z 0-9 - _ . : @, got {unique!r:.300}")
     if until not in (None, "finished", "started"):
         raise InvalidJob(
@@ -88,6 +87,11 @@ def check_unique(unique: object, until: object, period: object) -> None:
         )
     if until is not None and period is not None:
         raise InvalidJob("unique_until and unique_for both say how long the name is held: pass one of them")
+
+
+def check_key(key: object) -> None:
+    if not isinstance(key, str) or not JOB_ID.fullmatch(key):
+        raise InvalidJob(f"key takes 1-200 of A-Z a-z 0-9 - _ . : @, got {key!r:.300}")
 
 
 def check_topic(topic: object) -> None:
@@ -138,6 +142,8 @@ class JobOptions(TypedDict, total=False):
     unique_until: Literal["finished", "started"] | None
     #: Instead: seconds or timedelta for which it is held, whatever becomes of the job.
     unique_for: float | timedelta | None
+    #: Whose job it is ("customer-7"), for the channel's limits per key.
+    key: str | None
 
 
 def new_job(payload: bytes, *, max_bytes: int, **options: Unpack[JobOptions]) -> NewJob:
@@ -157,6 +163,8 @@ def new_job(payload: bytes, *, max_bytes: int, **options: Unpack[JobOptions]) ->
         check_job_id(job_id)
     if topic is not None:
         check_topic(topic)
+    if (key := options.get("key")) is not None:
+        check_key(key)
     unique, until, unique_for = options.get("unique"), options.get("unique_until"), options.get("unique_for")
     check_unique(unique, until, unique_for)
     held = _ms(unique_for, "unique_for")
@@ -181,4 +189,5 @@ def new_job(payload: bytes, *, max_bytes: int, **options: Unpack[JobOptions]) ->
         unique=unique,
         unique_until_started=until == "started",
         unique_for=held,
+        key=key,
     )

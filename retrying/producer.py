@@ -18,7 +18,7 @@ def enqueue(channel: str, message: dict[str, Any], *, using: str = "default", **
 
     ``message``: JSON values only, with a ``type`` that names the handler. ``using``: alias of the channel layer.
     ``options``: ``job_id``, ``delay``, ``run_at``, ``priority``, ``expires``, ``topic``, ``policy``, ``unique``,
-    ``unique_until``, ``unique_for``; see JobOptions.
+    ``unique_until``, ``unique_for``, ``key``; see JobOptions.
 
     Returns the job; the first one, as a ``duplicate``, when ``job_id`` is known already or ``unique`` is held: nothing
     was written then. Raises InvalidJob (nothing written), ChannelFull, StoreFull, StoreUnavailable (it may have been
@@ -61,6 +61,7 @@ def _stored(channel: str, job: NewJob, options: JobOptions, reply: list[Enqueued
         due_at=None if result.due is None else from_ms(result.due),
         topic=result.topic or None,
         unique=job.unique if result.new or held else None,
+        key=job.key if result.new else None,
         # A random id that is known is that of this very request, sent again because its reply was lost.
         duplicate=held or (not result.new and options.get("job_id") is not None),
     )

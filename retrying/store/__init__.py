@@ -44,6 +44,7 @@ from .calls import (
 from .connections import Connections
 from .keys import Keys
 from .scripts import script
+from .throttle import Throttle
 from .topic import parse_slice
 
 __all__ = ["Limits", "Store"]
@@ -204,15 +205,18 @@ class Store:
         results: Mapping[Lease, Result] = _NO_RESULTS,
         keep: int = 0,
         limit: int | None = None,
+        throttle: Throttle | None = None,
         repeated: bool = False,
     ) -> Call[Claim]:
         """End the attempts that ``succeeded`` and lease up to ``wanted`` jobs under ``token`` (new and random).
 
         ``results``: of those that returned something to keep; of the others only a tombstone stays.
-        ``limit``: most jobs of the channel that may run at once, over all workers.
+        ``limit``: most jobs of the channel that may run at once, over all workers. ``throttle``: its rates and limits
+        per key.
         ``repeated``: this very claim was sent before and its reply may have been lost.
         """
-        ends: list[calls.Arg] = [ms(self.limits.dedup), keep, "" if limit is None else limit, len(succeeded)]
+        ends: list[calls.Arg] = [ms(self.limits.dedup), keep, "" if limit is None else limit]
+        ends += ["" if throttle is None else throttle.words(), len(succeeded)]
         for lease in succeeded:
             ends += [*lease, *results.get(lease, _NO_RESULT)]
         begin: list[calls.Arg] = [worker, token, ms(self.limits.lease), wanted]

@@ -53,6 +53,7 @@ class NewJob:
     unique: str | None = None
     unique_until_started: bool = False
     unique_for: int | None = None
+    key: str | None = None
 
     def args(self) -> tuple[Arg, ...]:
         hold: Arg = "started" if self.unique_until_started else "" if self.unique_for is None else self.unique_for
@@ -65,6 +66,7 @@ class NewJob:
             *("" if value is None else value for value in (self.delay, self.run_at, self.expires)),
             self.topic or "",
             self.policy or "",
+            self.key or "",
         )
 
 
@@ -101,9 +103,11 @@ class Claimed(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """``next_due``: ms from now until the next scheduled job is due, None when none is scheduled."""
+    """``next_due``: ms from now until something is due by itself: a scheduled job, a look at a key; None: nothing is.
+    ``held``: ms from now before which the channel's rate lets no more jobs pass; None: it isn't at its limit."""
 
     next_due: int | None
+    held: int | None
     settled: list[Settled]
     jobs: list[Claimed]
 
@@ -314,9 +318,10 @@ def parse_enqueued(reply: list[Any]) -> list[Enqueued]:
 
 
 def parse_claim(reply: list[Any]) -> Claim:
-    now, next_due, settled, jobs = reply
+    now, next_due, held, settled, jobs = reply
     return Claim(
         max(0, int(next_due) - now) if next_due else None,
+        max(0, int(held) - now) if held else None,
         [Settled(status) for status in settled],
         [
             Claimed(

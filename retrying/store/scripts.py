@@ -1,11 +1,15 @@
-"""Loads ``lua/*.lua``: one file a transition, with ``common.lua`` put behind each shebang."""
+"""Loads ``lua/*.lua``: one file a transition, with what it uses of ``common.lua`` put behind its shebang."""
 
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+
+FUNCTION = re.compile(r"^local function (\w+)\(.*?^end\n", re.MULTILINE | re.DOTALL)
+COMMENT = re.compile(r"--.*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,5 +31,18 @@ def script(name: str, package: str = __package__) -> Script:
     shebang, _, body = (resources.files(package) / "lua" / f"{name}.lua").read_text().partition("\n")
     if not shebang.startswith("#!lua"):
         raise ValueError(f"lua/{name}.lua must begin with a #!lua line, got {shebang!r}")
-    text = f"{shebang}\n{common}\n{body}"
+    text = f"{shebang}\n{_used(common, body)}\n{body}"
     return Script(name=name, text=text, sha=hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+
+def _used(common: str, body: str) -> str:
+    """``common`` without the functions that nothing in ``body`` leads to: each would be built anew in every run."""
+    functions = {match[1]: match[0] for match in FUNCTION.finditer(common)}
+    used: set[str] = set()
+    todo = [body, FUNCTION.sub("", common)]
+    while todo:
+        words = set(re.findall(r"\w+", COMMENT.sub("", todo.pop())))
+        found = functions.keys() & words - used
+        used |= found
+        todo += [functions[name] for name in found]
+    return FUNCTION.sub(lambda match: match[0] if match[1] in used else "", common)

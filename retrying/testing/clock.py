@@ -13,7 +13,7 @@ from .isolation import escape
 
 #: Jobs that one script moves, and keys that one request looks for.
 PAGE = 200
-SETS = ("ready", "scheduled", "leases", "dead", "finished", "succeeded", "workers", "newer")
+SETS = ("ready", "scheduled", "leases", "dead", "finished", "succeeded", "workers", "newer", "parked", "turns", "rates")
 
 
 def advance(seconds: float | timedelta, *, using: str = "default") -> None:

@@ -26,7 +26,8 @@ class DeadLetter:
 
 
 def enqueued(channel: str, *, using: str = "default") -> list[dict[str, Any]]:
-    """Messages that wait on ``channel``: ready ones in the order in which they would run, then scheduled ones."""
+    """Messages that wait on ``channel``: ready ones in the order in which they would run, those that wait for their
+    key, then scheduled ones."""
     return [message for _, message in _waiting(channel, using)]
 
 
@@ -58,7 +59,7 @@ def dead_letters(channel: str, *, using: str = "default") -> list[DeadLetter]:
 
 def _waiting(channel: str, using: str) -> list[tuple[Job, dict[str, Any]]]:
     layer = get_layer(using)
-    return [found for name in ("ready", "scheduled") for found in _jobs(channel, name, layer)]
+    return [found for name in ("ready", "parked", "scheduled") for found in _jobs(channel, name, layer)]
 
 
 def _jobs(channel: str, name: str, layer: JobLayer) -> Iterator[tuple[Job, dict[str, Any]]]:

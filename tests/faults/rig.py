@@ -26,9 +26,10 @@ PREFIX = "retrying:asgi"
 LEASE, SWEEP, BACKOFF = 1.0, 0.3, 0.2
 MAX_RETRIES = 5
 #: Where a job can be.
-PLACES = ("ready", "scheduled", "leases", "dead", "finished", "succeeded", "newer")
+PLACES = ("ready", "scheduled", "leases", "dead", "finished", "succeeded", "newer", "limit:parked")
 #: Every key that may be there without a TTL; see the key map in common.lua.
 ETERNAL = {*PLACES, "workers", "meta", "bell"}
+GROWING = ("job:", "unique:", "limit:")
 
 serializer = registry.get_serializer("msgpack", expiry=None)
 
@@ -268,7 +269,7 @@ class Rig:
             name = key.removeprefix(start)
             if client.ttl(key) == -1:
                 assert key.startswith(start), f"an unknown key without a TTL: {key}"
-                assert name in ETERNAL or name.startswith(("job:", "unique:")), f"an unknown key without a TTL: {key}"
+                assert name in ETERNAL or name.startswith(GROWING), f"an unknown key without a TTL: {key}"
                 if name.startswith("job:"):
                     hashes.add(name.removeprefix("job:"))
         stuck = hashes - places.keys()

@@ -11,9 +11,7 @@ if job.err then
 end
 local state = job[1]
 if state == 'scheduled' or state == 'ready' then
-  call('ZREM', SCHEDULED, id)
-  call('ZREM', READY, id)
-  call('ZREM', NEWER, id)
+  unqueue(id)
   finish(id, job[2], 'cancelled', reason)
   return 'cancelled'
 elseif state == 'running' then

@@ -12,7 +12,8 @@
 --   FINISHED     zset    ids of cancelled and expired jobs by the time they ended (ms)
 --   SUCCEEDED    zset    ids of succeeded jobs that KEEP_SUCCEEDED keeps, by the time they ended (ms)
 --   WORKERS      zset    worker ids by the time they were last heard of (ms)
---   META         hash    seq (orders arrivals), paused, swept (ms of the last sweep), grace (ms until which none is reaped),
+--   META         hash    seq (orders arrivals), tat (theoretical arrival time of the channel's rate, microseconds), held (ms before which
+--                        that rate lets no more pass), paused, swept (ms of the last sweep), grace (ms until which none is reaped),
 --                        redriven (the last redrive of many, to be repeatable), suspect (id whose turn it is; see promote)
 --   BELL         list    at most one element: a hint for a blocking pop that READY holds something
 --   NEWER        zset    ids of jobs of a newer format, left for a newer worker, by their order in READY
@@ -20,11 +21,19 @@
 --                        slot decided on, ms), last (the newest that became a job), paused (ms); TTL since a worker looked
 --   TOPIC..name  stream  log of a topic, ids <epoch>-<offset>, capped, with a TTL; its key is also the pub/sub channel
 --   UNIQUE..name string  id of the job that holds a unique name: lives as long as that job's hold, or has a TTL
+--   LIMIT..      what limits per key need, in channels that have such limits
+--     PARKED       zset  ids of ready jobs that wait for their key instead of in READY, by their order in READY
+--     WAITING..key zset  the same jobs by key; one that holds the key already comes first, with score 0
+--     HOLDERS..key set   ids of the jobs that count against the key's concurrency
+--     RATES        zset  keys by their theoretical arrival time (microseconds); the sweep drops those in the past
+--     TURNS        zset  keys with parked jobs by the time (ms) to look at them, should nothing else do so before
 --
 -- Times are the server's, in ms. ARGV[1] and ARGV[2] cap a topic: events kept, and ms kept after the last event.
 local JOB, READY, SCHEDULED, LEASES, DEAD, FINISHED = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local SUCCEEDED, WORKERS, META, BELL, TOPIC, NEWER = KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12]
-local UNIQUE, SCHEDULE = KEYS[13], KEYS[14]
+local UNIQUE, SCHEDULE, LIMIT = KEYS[13], KEYS[14], KEYS[15]
+local PARKED, RATES, TURNS = LIMIT .. 'parked', LIMIT .. 'rates', LIMIT .. 'turns'
+local WAITING, HOLDERS = LIMIT .. 'waiting:', LIMIT .. 'holders:'
 local FORMAT = 1 -- of a job's hash; what a job of a higher one means, only newer scripts know
 local TURN_MS = 500 -- how soon a suspect that had to wait for another is looked at again
 local call = redis.call
@@ -97,10 +106,76 @@ local function fence(id, token)
   return held[2] == token and 0 or -1
 end
 
+-- A rate lets `burst` through at once and one more every `interval` microseconds (GCRA). Tokens there are now, and the
+-- theoretical arrival time to which a token taken adds an interval, from the one that is stored.
+local function tokens(stored, interval, burst)
+  -- The least: when the burst was made smaller, or the server's clock set back, nobody waits longer than for a full bucket.
+  local tat = math.min(math.max(tonumber(stored or 0), now * 1000), now * 1000 + math.ceil(burst * interval))
+  return math.max(0, math.floor(burst - (tat - now * 1000) / interval)), tat
+end
+
+-- When (ms) to look for tokens again: once there are those of a tenth of a second, as far as the burst allows.
+local function refill(tat, interval, burst)
+  local several = math.min(burst, math.ceil(100000 / interval))
+  return math.ceil((tat - (burst - several) * interval) / 1000)
+end
+
+-- The first job that waits for the key goes back to READY, to be looked at again.
+local quiet = false -- no need to ring: this script looks at READY itself
+local function hand_on(key)
+  local first = call('ZPOPMIN', WAITING .. key)[1]
+  if first then
+    local order = call('ZSCORE', PARKED, first)
+    call('ZREM', PARKED, first)
+    if order then
+      call('ZADD', READY, order, first)
+      if not quiet then
+        ring()
+      end
+    end
+  end
+end
+
+-- It is time to look at a key: jobs that are gone hold it no more, and the first one that waits is looked at again.
+local function turn(key)
+  for _, id in ipairs(call('SRANDMEMBER', HOLDERS .. key, 10)) do
+    if not read(id, 'holds')[1] then
+      call('SREM', HOLDERS .. key, id)
+    end
+  end
+  hand_on(key)
+  if call('EXISTS', WAITING .. key) == 1 then
+    call('ZADD', TURNS, now + 60000, key)
+  else
+    call('ZREM', TURNS, key)
+  end
+end
+
+-- The job's attempt no longer counts against its key; a job that holds its key until it has ended goes on holding it.
+local function release_key(id)
+  local job = read(id, 'holds', 'key')
+  if job[1] == 'attempt' then
+    call('HDEL', JOB .. id, 'holds')
+    call('SREM', HOLDERS .. job[2], id)
+    hand_on(job[2])
+  end
+end
+
 -- Take the job out of its attempt. The caller sets the state and puts it where it belongs.
 local function unlease(id, token)
   call('ZREM', LEASES, id)
   call('HSET', JOB .. id, 'token', '', 'settled', token)
+  release_key(id)
+end
+
+-- Take a job that is scheduled or ready out of its place.
+local function unqueue(id)
+  call('ZREM', SCHEDULED, id)
+  call('ZREM', READY, id)
+  call('ZREM', NEWER, id)
+  if call('ZREM', PARKED, id) == 1 then
+    call('ZREM', WAITING .. read(id, 'key')[1], id)
+  end
 end
 
 local function make_ready(id, topic, order)
@@ -128,9 +203,16 @@ end
 
 -- The job has ended: what it held is free. A unique name that is held for a time stays.
 local function ended(id)
-  local job = read(id, 'unique', 'unique_until')
+  local job = read(id, 'unique', 'unique_until', 'key', 'holds')
   if job[1] and job[2] ~= 'time' then
     let_go(id, job[1])
+  end
+  if job[4] then
+    call('HDEL', JOB .. id, 'holds')
+    call('SREM', HOLDERS .. job[3], id)
+  end
+  if job[3] then
+    hand_on(job[3]) -- also when it held nothing: it may have been its turn
   end
 end
 
@@ -186,7 +268,7 @@ local function finish(id, topic, state, reason)
 end
 
 -- Store a new job, whose id is unknown. Options: priority, due (ms), expires (ms from now) or "", and, "" or nil when
--- there is none, topic, policy, unique (a free name) and hold ("" until it ends, "started", or ms). Returns its state. The caller rings when it is ready.
+-- there is none, topic, policy, key, unique (a free name) and hold ("" until it ends, "started", or ms). Returns its state. The caller rings when it is ready.
 local function create(id, payload, options)
   -- 100 - priority in the high bits and the order of arrival in the low 44: exact in a double.
   local order = string.format('%.0f', (100 - options.priority) * 2 ^ 44 + call('HINCRBY', META, 'seq', 1))
@@ -198,7 +280,7 @@ local function create(id, payload, options)
   if options.expires ~= '' then
     call('HSET', JOB .. id, 'expires', string.format('%.0f', now + tonumber(options.expires)))
   end
-  for _, name in ipairs({ 'topic', 'policy', 'unique' }) do
+  for _, name in ipairs({ 'topic', 'policy', 'key', 'unique' }) do
     if options[name] and options[name] ~= '' then
       call('HSET', JOB .. id, name, options[name])
     end

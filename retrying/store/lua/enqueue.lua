@@ -5,11 +5,12 @@
 -- ARGV  3 capacity: most jobs waiting (ready + scheduled), "" without limit; 4 ms for which an ended job's id is still
 --       known; 5 number of jobs; then for each (WORDS of them)
 --       id, unique name or "", how long to hold it: "" until it has ended, "started" or ms, payload, priority, delay (ms)
---       or "", time to run at (ms) or "", ms until it expires or "", topic or "", policy or ""
+--       or "", time to run at (ms) or "", ms until it expires or "", topic or "", policy or "",
+--       key or ""
 -- Returns  {} when over capacity, else for each
 --          {1 new | 0 known, state, due or "", created, attempt, id, priority, topic}: of the job that has the id or name
 -- A crash before it: nothing. After it, reply lost: the same ids again change nothing.
-local WORDS = 10
+local WORDS = 11
 local capacity, remembered, count = take(), number(), number()
 
 -- The job that is known by that id or holds that name; nil when there is none (and true when one that
@@ -37,14 +38,14 @@ if capacity ~= '' then
       fresh = fresh - 1 -- a repeat of a stored job takes no place
     end
   end
-  if fresh > 0 and call('ZCARD', READY) + call('ZCARD', SCHEDULED) + fresh > tonumber(capacity) then
+  if fresh > 0 and call('ZCARD', READY) + call('ZCARD', SCHEDULED) + call('ZCARD', PARKED) + fresh > tonumber(capacity) then
     return {}
   end
 end
 local results, ready = {}, false
 for i = 1, count do
   local id, unique, hold, payload, priority = take(), take(), take(), take(), number()
-  local delay, run_at, expires, topic, policy = take(), take(), take(), take(), take()
+  local delay, run_at, expires, topic, policy, key = take(), take(), take(), take(), take(), take()
   local known, past = find(id, unique)
   if known then
     results[i] = known
@@ -60,7 +61,8 @@ for i = 1, count do
       due = tonumber(run_at)
     end
     local state = create(id, payload, {
-      priority = priority, due = due, expires = expires, topic = topic, policy = policy, unique = unique, hold = hold,
+      priority = priority, due = due, expires = expires, topic = topic, policy = policy, key = key, unique = unique,
+      hold = hold,
     })
     ready = ready or state == 'ready'
     results[i] = { 1, state, state == 'scheduled' and string.format('%.0f', due) or '', now, '0', id, priority, topic }

@@ -9,6 +9,9 @@ if job.err then
   return { 'state', 'succeeded' }
 end
 local fields = {}
+if call('ZSCORE', PARKED, id) then
+  fields = { 'parked', '1' }
+end
 for i = 1, #job, 2 do
   if job[i] ~= 'payload' and job[i] ~= 'result' and job[i] ~= 'token' then
     fields[#fields + 1] = job[i]

@@ -23,6 +23,13 @@ for _, id in ipairs(call('ZRANGE', NEWER, 0, LIMIT - 1)) do
     promoted = promoted + 1
   end
 end
+for _, key in ipairs(call('ZRANGE', TURNS, '-inf', now, 'BYSCORE', 'LIMIT', 0, LIMIT)) do
+  turn(key)
+end
+local full = call('ZCOUNT', RATES, '-inf', now * 1000) -- keys whose bucket is full again
+if full > 0 then
+  call('ZREMRANGEBYRANK', RATES, 0, math.min(full, 10 * LIMIT) - 1)
+end
 if promoted > 0 then
   ring()
 end
@@ -51,6 +58,7 @@ if now >= grace then
     local job = read(id, 'state', 'topic', 'attempt', 'worker', 'cancel', 'order')
     if job[1] == 'running' then
       call('HSET', JOB .. id, 'token', '')
+      release_key(id)
       blame(id, job[3], '')
       local rescues = call('HINCRBY', JOB .. id, 'rescues', 1)
       emit(id, job[2], 'rescued', 'attempt', job[3], 'worker', job[4], 'rescues', rescues)
