@@ -273,6 +273,12 @@ def get(lossy: Lossy) -> None:
 
 
 @case
+def whole(lossy: Lossy) -> None:
+    lossy.put("a")
+    assert lossy.run(lossy.store.whole(CHANNEL, "a"))["payload"] == b"p"
+
+
+@case
 def search(lossy: Lossy) -> None:
     lossy.put("a", "b")
     assert [job.id for job in lossy.run(lossy.store.search(CHANNEL, State.READY, 10)).jobs] == ["b", "a"]
