@@ -9,7 +9,7 @@ import msgspec
 from channels.consumer import AsyncConsumer
 from django.conf import settings
 
-from realtime.consumers import JobConsumer, command
+from realtime.consumers import UserJobsConsumer, command, user_topic
 from retrying import aenqueue, current_job
 
 from .story import WORDS
@@ -21,27 +21,20 @@ CHANNEL = "stories"
 REPORT_EVERY = 8
 
 
-def topic_of(user_id: int) -> str:
-    return f"user.{user_id}"
-
-
 class Tell(msgspec.Struct, forbid_unknown_fields=True):
     #: Let the first attempt fail half-way.
     stumble: bool = False
 
 
-class StoriesConsumer(JobConsumer):
+class StoriesConsumer(UserJobsConsumer):
     """A signed-in user's stories: begun by a command, followed on the user's own topic."""
 
     channel = CHANNEL
 
-    async def may_follow(self, topic: str) -> bool:
-        return topic == topic_of(self.user.pk)
-
     @command
     async def tell(self, args: Tell, command_id: str) -> dict[str, Any]:
         """One job for one command id, however often it arrives: the answer says how to follow it."""
-        topic = topic_of(self.user.pk)
+        topic = user_topic(self.user)
         message = {"type": "tell", "stumble": args.stumble}
         job = await aenqueue(CHANNEL, message, job_id=f"{self.user.pk}.{command_id}", topic=topic)
         return {"topic": topic, "job": job.id}

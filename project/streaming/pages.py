@@ -8,7 +8,7 @@ from django.shortcuts import render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from .consumers import topic_of
+from realtime.consumers import user_topic
 
 
 @never_cache
@@ -16,4 +16,4 @@ from .consumers import topic_of
 @login_required
 def story(request: HttpRequest) -> HttpResponse:
     """The signed-in user's newest story, on whatever device they open it."""
-    return render(request, "streaming/story.html", {"topic": topic_of(request.user.pk)})
+    return render(request, "streaming/story.html", {"topic": user_topic(request.user)})

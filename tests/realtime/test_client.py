@@ -6,15 +6,17 @@ import subprocess
 from pathlib import Path
 
 import playwright
+import pytest
 
 HERE = Path(__file__).parent
 NODE = Path(playwright.__file__).parent / "driver" / "node"
 
 
-def test_client_js() -> None:
-    """Reconnect, resume, gaps, the outbox, the heartbeat: client.test.mjs, under a clock of its own."""
+@pytest.mark.parametrize("suite", ["client", "vectors"])
+def test_client_js(suite: str) -> None:
+    """Reconnect, resume, gaps, the outbox, the heartbeat, under a clock of their own; the protocol's vectors."""
     done = subprocess.run(
-        [NODE, "--test", "--test-reporter=spec", HERE / "client.test.mjs"],
+        [NODE, "--test", "--test-reporter=spec", HERE / f"{suite}.test.mjs"],
         capture_output=True,
         text=True,
         timeout=60,
