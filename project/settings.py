@@ -1,8 +1,9 @@
 """Settings of the site: safe as they are; `make run` turns DEBUG on for one's own machine.
 
 Environment: DJANGO_DEBUG (0), DJANGO_SECRET_KEY (else kept in var/secret_key), ALLOWED_HOSTS (comma separated),
-REDIS_URL, DATABASE_URL, VAR_DIR, SITE_ORIGIN, WEBHOOK_RECEIVER_ORIGIN (only with DEBUG), LEASE_SECONDS, SWEEP_SECONDS,
-DELIVERIES_BACKOFF_SECONDS, DELIVERIES_TIMEOUT_SECONDS, STREAMING_BACKOFF_SECONDS, STREAMING_WORD_SECONDS.
+REDIS_URL, DATABASE_URL, VAR_DIR, SITE_ORIGIN, WEBHOOK_RECEIVER_ORIGIN (only with DEBUG), FEED_URL, LEASE_SECONDS,
+SWEEP_SECONDS, DELIVERIES_BACKOFF_SECONDS, DELIVERIES_TIMEOUT_SECONDS, STREAMING_BACKOFF_SECONDS,
+STREAMING_WORD_SECONDS, BULK_RATE.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ INSTALLED_APPS = [
     "csp",
     "project.webhooks",
     "project.streaming",
+    "project.insights",
 ]
 if django.VERSION < (6,):
     INSTALLED_APPS.append("django_tasks")  # the backport of Django's tasks
@@ -73,7 +75,7 @@ CHANNEL_LAYERS = {
     "default": {"BACKEND": "retrying.layers.RetryingChannelLayer", "CONFIG": {"hosts": [REDIS_URL]}},
 }
 
-TASKS = {"default": {"BACKEND": "retrying.backends.RetryingBackend", "QUEUES": ["default"]}}
+TASKS = {"default": {"BACKEND": "retrying.backends.RetryingBackend", "QUEUES": ["default", "bulk", "reports"]}}
 
 #: Cap of one HTTP call to a receiver, in seconds, from the look-up of its name to the last byte read.
 WEBHOOK_TIMEOUT_SECONDS = environment.seconds("DELIVERIES_TIMEOUT_SECONDS", 20)
@@ -97,9 +99,17 @@ _stories: dict[str, Any] = {
     "backoff": environment.seconds("STREAMING_BACKOFF_SECONDS", 4),
 }
 
+#: Very many small inserts: spread over time, so that everything else on the database goes on as before.
+_bulk: dict[str, Any] = {"concurrency": 10, "rate": environment.text("BULK_RATE", "200/s")}
+
 RETRYING: dict[str, Any] = {
     "DEFAULT_POLICY": {"max_retries": 5, "backoff": {"base": 10, "factor": 2, "cap": 3600}},
-    "CHANNELS": {"deliveries": _deliveries, "stories": _stories},
+    "CHANNELS": {
+        "deliveries": _deliveries,
+        "stories": _stories,
+        "tasks.default": {"concurrency": 5},
+        "tasks.bulk": _bulk,
+    },
     "LEASE_SECONDS": environment.seconds("LEASE_SECONDS", 30),
     "SWEEP_SECONDS": environment.seconds("SWEEP_SECONDS", 5),
 }
@@ -107,6 +117,10 @@ RETRYING: dict[str, Any] = {
 #: Where people reach the site; goes into sign-in links.
 WEBHOOK_RECEIVER_ORIGIN = environment.text("WEBHOOK_RECEIVER_ORIGIN").rstrip("/") if DEBUG else ""
 SITE_ORIGIN = (environment.text("SITE_ORIGIN") or WEBHOOK_RECEIVER_ORIGIN or "http://127.0.0.1:8000").rstrip("/")
+#: Where the poll of project.insights asks; "": nowhere. While developing the site stands in for a code host.
+FEED_URL = environment.text("FEED_URL") or (
+    f"{WEBHOOK_RECEIVER_ORIGIN}/stand-in/search/repositories" if WEBHOOK_RECEIVER_ORIGIN else ""
+)
 SIGN_IN_LINK_SECONDS = 15 * 60
 
 # Data
@@ -157,9 +171,9 @@ CONTENT_SECURITY_POLICY = {
 
 
 def _not_meant(record: logging.LogRecord) -> bool:
-    """False for answers that are no errors of the site: "not ready", and receivers that fail because they are to."""
+    """False for answers that are no errors of the site: "not ready", and what fails because it is to."""
     path = getattr(getattr(record, "request", None), "path", "")
-    return not path.startswith(("/readyz", "/receivers/"))
+    return not path.startswith(("/readyz", "/receivers/", "/stand-in/"))
 
 
 LOGGING = {
@@ -176,6 +190,9 @@ LOGGING = {
         # They log whole URLs at INFO, and a webhook's URL may hold a secret.
         "httpx": {"level": "WARNING"},
         "httpcore": {"level": "WARNING"},
+        # Two lines for each task; the worker has its own.
+        "django.tasks": {"level": "WARNING"},
+        "django_tasks": {"level": "WARNING"},
         "django": {"level": "INFO"},  # without the handlers that Django gives it: root has one
         "django.request": {"filters": ["not_meant"]},
         # One line for each request is daphne's own access log.

@@ -8,5 +8,6 @@ urlpatterns = [
     path("healthz", health.healthz),
     path("readyz", health.readyz),
     path("streaming/", include("project.streaming.urls")),
+    path("", include("project.insights.urls")),
     path("", include("project.webhooks.urls")),
 ]

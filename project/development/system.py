@@ -15,15 +15,19 @@ from project.development import valkey
 from project.development.supervisor import Log, Part, PartError, Supervisor, say
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-CHANNELS = ("deliveries", "stories")
+CHANNELS = ("deliveries", "stories", "tasks.default", "tasks.bulk")
+REPORTS = "tasks.reports"
+"""Reports cost CPU: a process of its own, or they would slow down what else its worker does."""
 LOOPBACK = "127.0.0.1,localhost,::1"
 ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - only when a person asks for it by HOST=
 SETTINGS = (
     "ALLOWED_HOSTS",
+    "BULK_RATE",
     "DATABASE_URL",
     "DELIVERIES_BACKOFF_SECONDS",
     "DELIVERIES_TIMEOUT_SECONDS",
     "DJANGO_DEBUG",
+    "FEED_URL",
     "LEASE_SECONDS",
     "REDIS_URL",
     "SITE_ORIGIN",
@@ -136,7 +140,10 @@ class System:
 
     def worker(self, name: str = "worker") -> Part:
         # The time to finish what runs; what is left then goes back uncharged, and is run after the next start.
-        return self.part(name, "manage.py", "runworker", *CHANNELS, "--shutdown-timeout", "10", stop_seconds=15.0)
+        return self._runs(name, *CHANNELS)
+
+    def _runs(self, name: str, *channels: str) -> Part:
+        return self.part(name, "manage.py", "runworker", *channels, "--shutdown-timeout", "10", stop_seconds=15.0)
 
     async def start(self) -> None:
         """Start all parts in order. The last one is the first to be stopped: the worker, with all it needs still there.
@@ -155,6 +162,7 @@ class System:
                 with_listener=True,
             )
         )  # fmt: skip
+        await self.supervisor.start(self._runs("reports", REPORTS))
         await self.supervisor.start(self.worker())
 
     async def readiness(self) -> dict[str, object] | None:

@@ -20,6 +20,7 @@ from project.development.tether import tethered
 from project.development.valkey import Valkey
 
 HOST = "127.0.0.1"
+CHANNELS = ("deliveries", "stories", "tasks.default", "tasks.bulk", "tasks.reports")
 BACKOFF_SECONDS = 0.5
 LEASE_SECONDS = 2
 READY_SECONDS = 30
@@ -126,7 +127,7 @@ class Site:
         return self._manage("sign_in_link", "--user", user).strip().splitlines()[-1]
 
     def start_worker(self) -> Process:
-        worker = Process("worker", ["manage.py", "runworker", "deliveries", "stories", "--shutdown-timeout", "2"], self)
+        worker = Process("worker", ["manage.py", "runworker", *CHANNELS, "--shutdown-timeout", "2"], self)
         self.workers.append(worker)
         return worker
 

@@ -50,6 +50,7 @@ class Site:
 
 @pytest.fixture
 def site(settings: Any, _quick: None) -> Iterator[Site]:
+    settings.TASKS = {}  # without the site's schedules
     found = Site(settings)
     found.set()
     yield found

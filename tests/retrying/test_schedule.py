@@ -393,6 +393,7 @@ class Clockwork(AsyncConsumer):
 @pytest.fixture
 def clockwork(settings: Any, monkeypatch: pytest.MonkeyPatch, _quick: None) -> Iterator[type[Clockwork]]:
     """The application behind the routers."""
+    settings.TASKS = {}  # the project's own tasks aren't what these tests are about
     get_settings.cache_clear()
     Clockwork.ran = []
     monkeypatch.setattr("retrying.schedule.discovery.get_default_application", lambda: routed(Clockwork))
