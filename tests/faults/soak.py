@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import random
+import resource
 import signal
 import statistics
 import sys
@@ -51,6 +52,7 @@ class Soak:
             self.kill_worker, self.stop_worker, self.end_worker, self.restart_server, self.crash_server,
             self.stall_server, self.kill_clients, self.pause_clients, self.flush_scripts, self.lose_replies,
             self.truncate_replies, self.reset, self.half_close, self.blackhole, self.slow, self.steal_bell,
+            self.fill_memory, self.fill_disk,
         ]  # fmt: skip
         until = time.monotonic() + self.minutes * 60
         with self.rig.load(pause=0.1, seconds=0.2, fails=1, url=self.proxy.url):
@@ -175,6 +177,21 @@ class Soak:
         while time.monotonic() < until:
             client.lpop(bell)
             time.sleep(0.002)
+
+    def fill_memory(self) -> None:
+        client = self.rig.client()
+        client.config_set("maxmemory", client.info("memory")["used_memory"] + 2**14)
+        time.sleep(random.uniform(0.5, 2) * LEASE)
+        client.config_set("maxmemory", 0)
+
+    def fill_disk(self) -> None:
+        """Its file may not grow, as on a full disk."""
+        server = self.rig.server
+        size = max(file.stat().st_size for file in (server.directory / "appendonlydir").iterdir())
+        soft, hard = resource.prlimit(server.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (size + 4096, hard))
+        time.sleep(random.uniform(0.5, 2) * LEASE)
+        resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (soft, hard))
 
     # What came of it
 
