@@ -11,13 +11,14 @@ LOOPBACK = 127.0.0.1,localhost,::1
 export NO_PROXY := $(or $(NO_PROXY),$(no_proxy),localhost),$(LOOPBACK)
 export no_proxy := $(NO_PROXY)
 
-.PHONY: help run demo test faults soak lint clean environment
+.PHONY: help run demo test faults fences soak lint clean environment
 
 help:
 	@echo "make run    the whole site on this machine: page, worker, Valkey, database (PORT= HOST= REDIS_URL= DATABASE_URL= VAR_DIR=)"
 	@echo "make demo   the same without a browser, in a minute: deliveries fail, are retried, a worker is killed, nothing is lost"
 	@echo "make test   all tests (ARGS=\"-k name\" for some of them)"
 	@echo "make faults what is broken on purpose, item by item: takes a while and writes the table of docs/guarantees.md (ARGS=)"
+	@echo "make fences breaks each fence once, in a copy, and demands that a test notices (some minutes)"
 	@echo "make soak   a random mix of that, and what it did to memory and connections (SOAK_MINUTES=30)"
 	@echo "make lint   style and types"
 	@echo "make clean  remove what these commands made, but not the site's data in var/"
@@ -34,6 +35,9 @@ test: environment
 
 faults: environment
 	@WRITE_GUARANTEES=1 $(IN_VENV) -m tests.faults $(ARGS)
+
+fences: environment
+	@exec $(IN_VENV) -m tests.faults.fences $(ARGS)
 
 soak: environment
 	@exec $(IN_VENV) -m tests.faults.soak

@@ -17,7 +17,8 @@ from django.core import checks
 from django.core.checks import CheckMessage, Critical, Error, Tags, register
 from redis.exceptions import RedisError
 
-from .conf import problems
+from .conf import get_settings, problems
+from .store.connections import Connections
 from .store.server import Server
 
 if django.VERSION >= (6,):
@@ -121,10 +122,11 @@ def check_layers(**_: Any) -> list[CheckMessage]:
                 )
             )
         prefix = config.get("prefix", "asgi")
-        if core and "retrying:".startswith(prefix):
+        if core and (jobs := _begins_keys_of_jobs(prefix)):
             found.append(
                 Error(
-                    f"{where}: the prefix {prefix!r} begins the keys of jobs too: flushing the layer would delete them",
+                    f"{where}: the prefix {prefix!r} begins the keys of jobs too ({jobs}...): flushing the layer would "
+                    "delete them",
                     hint="Use another prefix; the default is 'asgi'.",
                     id="retrying.E005",
                 )
@@ -149,6 +151,40 @@ def check_backport(**_: Any) -> list[CheckMessage]:
             id="retrying.E008",
         )
     ]
+
+
+def _begins_keys_of_jobs(prefix: str) -> str:
+    """How keys of jobs of one of the layers begin, when a layer with this prefix would take them for its own."""
+    for _, config in _layers():
+        keys = f"retrying:{config.get('prefix', 'asgi')}:"
+        if keys.startswith(prefix) or prefix.startswith((f"{keys}{{", f"{keys}channels")):
+            return keys
+    return ""
+
+
+@register(Tags.compatibility)
+def check_poll(**_: Any) -> list[CheckMessage]:
+    """An idle wait for work ends before the socket that waits."""
+    if problems(getattr(settings, "RETRYING", {})):
+        return []  # told by check_settings
+    poll = get_settings().POLL_SECONDS
+    found: list[CheckMessage] = []
+    for alias, config in _layers():
+        store = config.get("store")
+        try:
+            timeout = Connections(decode_hosts([store] if store else config.get("hosts"))[0]).socket_timeout
+        except (TypeError, ValueError):
+            continue  # told by check_layers, or when the layer is made
+        if timeout is not None and poll >= timeout:
+            found.append(
+                Error(
+                    f"RETRYING['POLL_SECONDS'] ({poll:g}) is not below the socket timeout of {timeout:g} s of the job "
+                    f"store of CHANNEL_LAYERS[{alias!r}]: every idle wait for work ends in a broken connection",
+                    hint="Leave POLL_SECONDS at 1, and socket_timeout out.",
+                    id="retrying.E009",
+                )
+            )
+    return found
 
 
 @register(Tags.security, deploy=True)

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+import os
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from asgiref.sync import AsyncToSync
@@ -26,18 +30,33 @@ class JobLayer:
     #: The layer's CONFIG key ``channel_capacity``, compiled: pairs of a pattern and a number.
     channel_capacity: Any
 
-    def open_store(
+    def __init__(
         self,
-        hosts: Sequence[Any] | None,
+        hosts: Sequence[Any] | None = None,
         *,
-        store: Any,
-        prefix: str,
-        capacity: int | None,
-        expiry: float | None,
-        serializer_format: str,
-        symmetric_encryption_keys: Sequence[str | bytes] | None,
+        store: Any = None,
+        prefix: str = "asgi",
+        capacity: int | None = None,
+        channel_capacity: Mapping[Any, int] | None = None,
+        expiry: float | None = None,
+        serializer_format: str = "msgpack",
+        symmetric_encryption_keys: Sequence[str | bytes] | None = None,
+        **options: Any,
     ) -> None:
-        """To be called once, with what the layer's CONFIG has; ``None``: not given, so without limit."""
+        """What CONFIG may hold for both layers, and ``options`` of the layer of channels_redis."""
+        self.open_layer(
+            hosts=hosts,
+            prefix=prefix,
+            capacity=capacity,
+            channel_capacity=channel_capacity,
+            expiry=expiry,
+            serializer_format=serializer_format,
+            symmetric_encryption_keys=symmetric_encryption_keys,
+            **options,
+        )
+        #: Channel -> when a bare receive() sweeps it again, by the monotonic clock.
+        self._next_sweep: dict[str, float] = {}
+        # None: not given, so without limit.
         self._job_capacity = capacity
         self._job_expiry = expiry
         # Without the layer's age limit on messages: a retry due in an hour must still decrypt.
@@ -49,6 +68,12 @@ class JobLayer:
             prefix=f"retrying:{prefix}",
             limits=get_settings().limits(),
         )
+
+    def open_layer(
+        self, *, capacity: int | None, channel_capacity: Mapping[Any, int] | None, expiry: float | None, **config: Any
+    ) -> None:
+        """Make the layer of channels_redis that this is mixed into, of its part of CONFIG; None: not given."""
+        raise NotImplementedError
 
     async def send_job(self, channel: str, message: dict[str, Any]) -> None:
         """Store a message as a job. Raises ChannelFull when a given capacity is reached, StoreUnavailable, StoreFull,
@@ -88,7 +113,7 @@ class JobLayer:
                 raise ChannelFull(channel)
             return parse(reply)
 
-        return Call(call.script, call.keys, call.args, refuse_when_full)
+        return replace(call, parse=refuse_when_full)
 
     async def arun(self, call: Call[T]) -> T:
         """Run a request from async code; from inside ``async_to_sync`` on the process' kept sync connections."""
@@ -99,11 +124,15 @@ class JobLayer:
         return await self.store.arun(call)
 
     async def receive_job(self, channel: str) -> dict[str, Any]:
-        """The next message of a general channel; its job counts as done when it is returned."""
-        worker = f"receive:{new_id()}"
+        """The next message of a general channel; its job counts as done when it is returned.
+
+        Cancelled between the two, it leaves a job leased to nobody: where no worker sweeps, the next call does.
+        """
+        worker = f"{socket.gethostname()}:{os.getpid()}:receive"
         client = self.store.connections.async_()
         limits = get_settings().channel(channel)
         while True:
+            await self._sweep_sometimes(channel, worker, limits.keep_succeeded)
             token = new_id()
             claim = await self.store.arun(
                 self.store.claim(
@@ -118,7 +147,10 @@ class JobLayer:
                     problem = f"its message can't be decoded: {error}"
                     await self.store.arun(self.store.bury(channel, [Burial(lease, problem, problem, None)]))
                     continue
-                await self.store.arun(self.store.claim(channel, worker, new_id(), wanted=0, succeeded=[lease]))
+                ack = self.store.claim(
+                    channel, worker, new_id(), wanted=0, succeeded=[lease], keep=limits.keep_succeeded
+                )
+                await self.store.arun(ack)
                 return message
             if claim.held is not None:
                 await asyncio.sleep(claim.held / 1000)
@@ -126,6 +158,11 @@ class JobLayer:
             wait = 1.0 if claim.next_due is None else min(1.0, claim.next_due / 1000)
             with contextlib.suppress(RedisError):  # only the bell: the next claim tells whether the server is there
                 await client.blpop([self.store.keys(channel).bell], timeout=max(wait, 0.01))
+
+    async def _sweep_sometimes(self, channel: str, worker: str, keep: int) -> None:
+        if time.monotonic() >= self._next_sweep.get(channel, 0.0):
+            await self.store.arun(self.store.sweep(channel, worker, keep=keep))
+            self._next_sweep[channel] = time.monotonic() + get_settings().SWEEP_SECONDS
 
     async def adopt(self, channel: str) -> int:
         """Move messages that processes of the plain layer left for ``channel`` into the store. Returns how many."""

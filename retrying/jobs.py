@@ -28,6 +28,7 @@ __all__ = [
     "Page",
     "State",
     "WorkerInfo",
+    "achannels",
     "acounts",
     "aget",
     "ais_paused",
@@ -138,12 +139,23 @@ def is_paused(channel: str, *, using: str = "default") -> Steps[bool]:
 ais_paused = awaitable(is_paused)
 
 
-def channels() -> list[str]:
-    """Channels that the project names: in ``RETRYING["CHANNELS"]`` and in the routers of its ASGI application.
+@blocking
+def channels(*, using: str = "default") -> Steps[list[str]]:
+    """Channels that the project names, in ``RETRYING["CHANNELS"]`` and in the routers of its ASGI application, and
+    those that somebody sent to or consumed (the 1000 heard of last).
 
-    Channels that are only sent to are not among them. Raises what loading ``ASGI_APPLICATION`` raises.
+    Raises what loading ``ASGI_APPLICATION`` raises.
     """
-    return sorted({*get_settings().CHANNELS, *routed(get_default_application())})
+    named = named_channels()
+    return sorted(named.union((yield from ask(_store(using).channels()))))
+
+
+achannels = awaitable(channels)
+
+
+def named_channels() -> set[str]:
+    """Those of ``channels()`` that the project names. Asks no server."""
+    return {*get_settings().CHANNELS, *routed(get_default_application())}
 
 
 def routed(application: Any) -> list[str]:

@@ -7,14 +7,14 @@ import hashlib
 import logging
 import sys
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import Any
 
 from channels.exceptions import InvalidChannelLayerError
 from channels.layers import BaseChannelLayer, get_channel_layer
 from channels_redis.core import RedisChannelLayer
-from channels_redis.pubsub import RedisPubSubChannelLayer
+from channels_redis.pubsub import RedisPubSubChannelLayer, RedisSingleShardConnection
 from channels_redis.utils import create_pool
 from redis import asyncio as aioredis
 
@@ -44,37 +44,15 @@ class RetryingChannelLayer(JobLayer, RedisChannelLayer):
     behave as in channels_redis, but a receive waits through an outage instead of raising.
     """
 
-    def __init__(
-        self,
-        hosts: Sequence[Any] | None = None,
-        *,
-        store: Any = None,
-        prefix: str = "asgi",
-        capacity: int | None = None,
-        channel_capacity: Mapping[Any, int] | None = None,
-        expiry: float | None = None,
-        serializer_format: str = "msgpack",
-        symmetric_encryption_keys: Sequence[str | bytes] | None = None,
-        **options: Any,
+    def open_layer(
+        self, *, capacity: int | None, channel_capacity: Mapping[Any, int] | None, expiry: float | None, **config: Any
     ) -> None:
-        super().__init__(
-            hosts=hosts,
-            prefix=prefix,
+        RedisChannelLayer.__init__(
+            self,
             capacity=100 if capacity is None else capacity,
             channel_capacity=channel_capacity,
             expiry=60 if expiry is None else expiry,
-            serializer_format=serializer_format,
-            symmetric_encryption_keys=symmetric_encryption_keys,
-            **options,
-        )
-        self.open_store(
-            hosts,
-            store=store,
-            prefix=prefix,
-            capacity=capacity,
-            expiry=expiry,
-            serializer_format=serializer_format,
-            symmetric_encryption_keys=symmetric_encryption_keys,
+            **config,
         )
         self._inboxes: dict[asyncio.AbstractEventLoop, Inbox] = {}
 
@@ -180,6 +158,15 @@ class RetryingChannelLayer(JobLayer, RedisChannelLayer):
         await super().flush()
 
 
+class _Shard(RedisSingleShardConnection):
+    """One server of the pub/sub layer; a connection that was reset is a ConnectionError here too."""
+
+    def _ensure_redis(self) -> None:
+        if self._redis is None:
+            self._redis = aioredis.Redis(connection_pool=hardened(create_pool(self.host)))
+            self._pubsub = self._redis.pubsub()
+
+
 class RetryingPubSubChannelLayer(JobLayer, RedisPubSubChannelLayer, BaseChannelLayer):
     """``RetryingChannelLayer`` over channels_redis' pub/sub layer, for groups of many sockets.
 
@@ -191,38 +178,21 @@ class RetryingPubSubChannelLayer(JobLayer, RedisPubSubChannelLayer, BaseChannelL
 
     extensions = ["groups", "flush"]
 
-    def __init__(
-        self,
-        hosts: Sequence[Any] | None = None,
-        *,
-        store: Any = None,
-        prefix: str = "asgi",
-        capacity: int | None = None,
-        channel_capacity: Mapping[Any, int] | None = None,
-        expiry: float | None = None,
-        serializer_format: str = "msgpack",
-        symmetric_encryption_keys: Sequence[str | bytes] | None = None,
-        **options: Any,
+    def open_layer(
+        self, *, capacity: int | None, channel_capacity: Mapping[Any, int] | None, expiry: float | None, **config: Any
     ) -> None:
         RedisPubSubChannelLayer.__init__(
-            self,
-            hosts=hosts,
-            prefix=prefix,
-            serializer_format=serializer_format,
-            symmetric_encryption_keys=symmetric_encryption_keys,
-            **options,
-        )
-        self.prefix = prefix
+            self, **config
+        )  # capacity and expiry are for jobs: of the rest nothing is kept
+        self.prefix: str = config["prefix"]
         self.channel_capacity = self.compile_capacities(channel_capacity or {})
-        self.open_store(
-            hosts,
-            store=store,
-            prefix=prefix,
-            capacity=capacity,
-            expiry=expiry,
-            serializer_format=serializer_format,
-            symmetric_encryption_keys=symmetric_encryption_keys,
-        )
+
+    def _get_layer(self) -> Any:
+        known = asyncio.get_running_loop() in self._layers
+        layer = super()._get_layer()
+        if not known:
+            layer._shards = [_Shard(shard.host, layer) for shard in layer._shards]
+        return layer
 
     def is_specific(self, channel: str) -> bool:
         """Whether a channel belongs to one process; those that plain channels_redis made are named without a ``!``."""

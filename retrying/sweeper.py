@@ -5,8 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from typing import TYPE_CHECKING
 
+from redis.exceptions import RedisError
+
+from .exceptions import RetryingError
 from .store.calls import Swept
 
 if TYPE_CHECKING:
@@ -16,6 +20,24 @@ logger = logging.getLogger("retrying.worker")
 
 #: What one sweep does at most of each kind (LIMIT of sweep.lua): as much means that more is waiting.
 LIMIT = 200
+#: Seconds that a look for messages of plain channels_redis may take: the layer's own server may be another one, and
+#: away, and must not hold up what is done for the jobs.
+ADOPT_SECONDS = 2.0
+
+
+async def _adopt(lane: Lane, adopting: bool) -> bool:
+    """Take over what processes of the plain layer left. Returns whether that went well; ``adopting``: last time."""
+    try:
+        async with asyncio.timeout(ADOPT_SECONDS):
+            await lane.layer.adopt(lane.channel)
+    except (RetryingError, RedisError, OSError) as error:  # a TimeoutError is an OSError
+        if adopting:
+            logger.warning(
+                "no look at messages of plain channels_redis, jobs go on channel=%s: %s",
+                lane.channel, str(error) or f"the layer's server did not answer in {ADOPT_SECONDS:g} s",
+            )  # fmt: skip
+        return False
+    return True
 
 
 async def sweep(lane: Lane) -> None:
@@ -23,10 +45,13 @@ async def sweep(lane: Lane) -> None:
     store = lane.store
 
     async def once(_: int) -> Swept:
-        await lane.layer.adopt(lane.channel)
         return await store.arun(store.sweep(lane.channel, lane.worker_id, keep=lane.keep_succeeded))
 
+    adopting = True
+    await lane.link.until_answered(lambda _: store.arun(store.remember(lane.channel)))
     while True:
+        began = time.monotonic()
+        adopting = await _adopt(lane, adopting)
         swept = await lane.link.until_answered(once)
         if swept.newer:
             logger.warning(
@@ -41,4 +66,5 @@ async def sweep(lane: Lane) -> None:
         if swept.rescued or swept.promoted:
             lane.look()
         if max(len(swept.rescued), swept.promoted, swept.purged) < LIMIT:
-            await asyncio.sleep(lane.settings.SWEEP_SECONDS * random.uniform(0.8, 1.0))
+            pause = lane.settings.SWEEP_SECONDS * random.uniform(0.8, 1.0)
+            await asyncio.sleep(began + pause - time.monotonic())

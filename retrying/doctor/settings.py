@@ -59,15 +59,7 @@ def lease() -> Iterator[Finding]:
             "the jobs of a dead worker wait for the sweep long after their leases ended.",
             "Sweep several times within a lease: the defaults are 5 and 30.",
         )
-    if settings.POLL_SECONDS >= SOCKET_TIMEOUT:
-        yield Finding(
-            Severity.PROBLEM,
-            "settings",
-            f"POLL_SECONDS ({settings.POLL_SECONDS:g}) is not below the socket timeout of {SOCKET_TIMEOUT:g} s: every "
-            "idle wait for work ends in a broken connection.",
-            "Leave POLL_SECONDS at 1.",
-        )
-    elif settings.POLL_SECONDS > settings.LEASE_SECONDS:
+    if settings.POLL_SECONDS > settings.LEASE_SECONDS:
         yield Finding(
             Severity.WARNING,
             "settings",

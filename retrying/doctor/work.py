@@ -8,6 +8,7 @@ from channels.routing import get_default_application
 
 from .. import jobs
 from ..conf import get_settings
+from ..layers import get_layer
 from .findings import Finding, Severity
 
 #: Seconds that a job may wait, while workers live, before they count as too few.
@@ -35,8 +36,31 @@ def examine_channels(extra: Sequence[str], using: str) -> Iterator[Finding]:
                 f"Add it to the ChannelNameRouter, or correct the name; it has: {', '.join(sorted(routes))}.",
             )
         named |= routes
-    for channel in sorted(named | set(extra)):
+    known = named | set(extra)
+    for channel in sorted(known):
         yield from _examine(channel, using)
+    store = get_layer(using).store
+    in_use: list[str] = store.run(store.channels())
+    for channel in sorted(set(in_use) - known):
+        yield from _examine_unnamed(channel, using)
+
+
+def _examine_unnamed(channel: str, using: str) -> Iterator[Finding]:
+    """Somebody sends to it, and the project doesn't name it: mostly a typo."""
+    counts = jobs.counts(channel, using=using)
+    workers = jobs.workers(channel, using=using)
+    if workers or channel.startswith("tasks."):
+        yield from _examine(channel, using)
+    elif waiting := counts.ready + counts.scheduled + counts.running:
+        yield Finding(
+            Severity.PROBLEM,
+            f"channel {channel}",
+            f"{channel} has {waiting} job{'' if waiting == 1 else 's'} and no worker, and the project doesn't know it: "
+            "a channel's name is misspelt where it is sent to, or the routers lack it.",
+            "Correct the name and send these again (python manage.py retrying jobs "
+            f"{channel} --state {'ready' if counts.ready else 'scheduled'}), or add it to the ChannelNameRouter and "
+            f"start: python manage.py runworker {channel}",
+        )
 
 
 def _examine(channel: str, using: str) -> Iterator[Finding]:

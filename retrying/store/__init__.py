@@ -6,17 +6,19 @@ Knows neither Django nor Channels. Times that come in are ms or seconds as named
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import math
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from redis import exceptions as errors
 from redis.exceptions import RedisError
 
-from ..exceptions import StoreFull, StoreUnavailable
+from ..exceptions import RetryingError, StoreFull, StoreUnavailable
 from ..job import Counts, Job, State, WorkerInfo
 from . import calls
 from .calls import (
@@ -61,6 +63,9 @@ MOVING_TRIES = 60
 MOVING = (errors.TryAgainError, errors.AskError)  # MovedError is an AskError
 #: Seconds for which a schedule is remembered that no worker looks at: the longest downtime that can be caught up with.
 SCHEDULE_KEEP = 100 * 86400.0
+#: Channels that are remembered as being in use, and seconds after which a process that sends to one says so again.
+MAX_CHANNELS = 1000
+REMEMBER_SECONDS = 3600.0
 #: Errors that tell of the server's condition, not of the request: it may be repeated. redis-py has classes for some,
 #: ClusterError for CLUSTERDOWN and MASTERDOWN; of the rest the text begins with the code.
 PASSING_ERRORS = (errors.ConnectionError, errors.TimeoutError, errors.ReadOnlyError, errors.ClusterError)
@@ -135,6 +140,8 @@ class Store:
         self.prefix = prefix
         self.limits = limits or Limits()
         self._keys: dict[str, Keys] = {}
+        #: Channel -> when this process last told the store that it is in use, by the monotonic clock.
+        self._remembered: dict[str, float] = {}
 
     def keys(self, channel: str) -> Keys:
         found = self._keys.get(channel)
@@ -146,6 +153,21 @@ class Store:
 
     def run(self, call: Call[T]) -> T:
         """Send ``call`` on the process' sync connections; blocks."""
+        answer = self._run(call)
+        if call.then is not None:
+            with contextlib.suppress(RetryingError, RedisError):
+                self._run(call.then)
+        return answer
+
+    async def arun(self, call: Call[T]) -> T:
+        """Send ``call`` on the running event loop's connections."""
+        answer = await self._arun(call)
+        if call.then is not None:
+            with contextlib.suppress(RetryingError, RedisError):
+                await self._arun(call.then)
+        return answer
+
+    def _run(self, call: Call[T]) -> T:
         tries = _Tries()
         while True:
             try:
@@ -161,8 +183,7 @@ class Store:
                     self.connections.reconnect()
                 time.sleep(PAUSE * random.uniform(1, 2))
 
-    async def arun(self, call: Call[T]) -> T:
-        """Send ``call`` on the running event loop's connections."""
+    async def _arun(self, call: Call[T]) -> T:
         client = self.connections.async_()
         tries = _Tries()
         while True:
@@ -190,7 +211,31 @@ class Store:
         args: list[calls.Arg] = ["" if capacity is None else capacity, ms(self.limits.dedup), len(jobs)]
         for job in jobs:
             args += job.args()
-        return self._call("enqueue", channel, calls.parse_enqueued, *args)
+        call = self._call("enqueue", channel, calls.parse_enqueued, *args)
+        if time.monotonic() - self._remembered.get(channel, -math.inf) > REMEMBER_SECONDS:
+            call = replace(call, then=self.remember(channel))
+        return call
+
+    # Channels
+
+    def remember(self, channel: str) -> Call[bool]:
+        """Tell that ``channel`` is in use; True when it is new."""
+
+        def parse(reply: int) -> bool:
+            if len(self._remembered) >= MAX_CHANNELS:
+                self._remembered.clear()
+            self._remembered[channel] = time.monotonic()
+            return bool(reply)
+
+        return Call(script("remember"), (self._channels,), (0, 0, channel, MAX_CHANNELS), parse)
+
+    def channels(self) -> Call[list[str]]:
+        """Channels that are sent to or consumed, those heard of last first; at most MAX_CHANNELS."""
+        return Call(script("channels"), (self._channels,), (0, 0), lambda reply: [calls.text(name) for name in reply])
+
+    @property
+    def _channels(self) -> str:
+        return f"{self.prefix}:channels"
 
     # Workers
 

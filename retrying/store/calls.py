@@ -35,6 +35,8 @@ class Call(Generic[T]):
     parse: Callable[[Any], T]
     #: The arguments to use when the call is repeated after its reply was lost, if they differ.
     repeat_args: tuple[Arg, ...] | None = None
+    #: What is sent after it was answered; whether that succeeds is nobody's business.
+    then: Call[Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -167,6 +167,12 @@ class Connections:
         else:
             await client.connection_pool.disconnect()
 
+    @property
+    def socket_timeout(self) -> float | None:
+        """Seconds to wait for a reply; None: for ever."""
+        found: float | None = self._options()["socket_timeout"]
+        return found
+
     def _options(self) -> dict[str, Any]:
         replicated = self.server.kind is not Kind.ONE
         return {

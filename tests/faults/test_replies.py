@@ -297,6 +297,18 @@ def workers(lossy: Lossy) -> None:
 
 
 @case
+def remember(lossy: Lossy) -> None:
+    lossy.run(lossy.store.remember("other"))
+    assert lossy.store.run(lossy.store.channels()) == ["other"]
+
+
+@case
+def channels(lossy: Lossy) -> None:
+    lossy.put("a")
+    assert lossy.run(lossy.store.channels()) == [CHANNEL]
+
+
+@case
 def topic(lossy: Lossy) -> None:
     lossy.put("a")
     assert [event.name for event in lossy.run(lossy.store.read_topic(CHANNEL, "t", None, 9)).events] == ["ready"]

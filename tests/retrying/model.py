@@ -191,21 +191,25 @@ class Model:
     ) -> list[tuple[bool, str]]:
         """(new, state) of each; nothing when over capacity."""
         if capacity is not None:
-            fresh = sum(id not in self.jobs and id not in self.tombstones for id in ids)
+            fresh = sum(id not in self.tombstones and self._known(id) is None for id in ids)
             waiting = len(self.ready()) + len(self.in_state("scheduled"))
             if fresh and waiting + fresh > capacity:
                 return []
         return [self._enqueue(id, priority, delay, expires, topic) for id in ids]
 
-    def _enqueue(self, id: str, priority: int, delay: int, expires: int | None, topic: str) -> tuple[bool, str]:
+    def _known(self, id: str) -> ModelJob | None:
+        """None too when it ended so long ago that its id is free."""
         job = self.jobs.get(id)
         if job and job.state in ("cancelled", "expired") and job.finished < self.now - self.times.dedup:
-            self._forget(job)
-            job = None
-        if job:
-            return False, job.state
+            return None
+        return job
+
+    def _enqueue(self, id: str, priority: int, delay: int, expires: int | None, topic: str) -> tuple[bool, str]:
         if id in self.tombstones:
             return False, "succeeded"
+        job = self._known(id)
+        if job:
+            return False, job.state
         self.arrivals += 1
         job = self.jobs[id] = ModelJob(
             id, (-priority, self.arrivals), self.now, topic=topic,

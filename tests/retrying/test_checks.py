@@ -121,6 +121,32 @@ def test_prefix_of_the_jobs(layer_config: Any, prefix: str, found: list[str]) ->
     assert ids(checks.check_layers()) == found
 
 
+@pytest.mark.parametrize(("prefix", "found"), [("retrying:asgi", ["retrying.E005"]), ("asgi2", []), ("retrying2", [])])
+def test_prefix_of_another_layers_jobs(settings: Any, prefix: str, found: list[str]) -> None:
+    default = settings.CHANNEL_LAYERS["default"]
+    other = {**default, "CONFIG": {**default["CONFIG"], "prefix": prefix}}
+    settings.CHANNEL_LAYERS = {"default": default, "other": other}
+    assert ids(checks.check_layers()) == found
+
+
+STORES: dict[str, tuple[dict[str, Any], float, list[str]]] = {
+    "default": ({}, 1.0, []),
+    "poll too long": ({}, 10.0, ["retrying.E009"]),
+    "socket too short": ({"store": {"address": "redis://127.0.0.1:1", "socket_timeout": 0.5}}, 1.0, ["retrying.E009"]),
+    "no limit": ({"store": {"address": "redis://127.0.0.1:1", "socket_timeout": None}}, 60.0, []),
+    "Sentinel": ({"store": {"master_name": "m", "sentinels": [("127.0.0.1", 1)]}}, 5.0, ["retrying.E009"]),
+    "told elsewhere": ({"store": {"adress": "redis://127.0.0.1:1"}}, 60.0, []),
+}
+
+
+@pytest.mark.parametrize("name", STORES)
+def test_poll_that_outlasts_its_socket(layer_config: Any, settings: Any, name: str) -> None:
+    config, poll, found = STORES[name]
+    layer_config(**config)
+    settings.RETRYING = {"POLL_SECONDS": poll}
+    assert ids(checks.check_poll()) == found
+
+
 def test_eviction(tmp_path: Path, layer_config: Any) -> None:
     with Valkey(tmp_path) as valkey, redis.Redis.from_url(valkey.url) as server:
         layer_config(hosts=[valkey.url])

@@ -258,7 +258,7 @@ def test_lease_sweep_and_poll_that_do_not_go_together(site: Site, good: Valkey) 
     site.set(SWEEP_SECONDS=60)
     assert found("SWEEP_SECONDS (60) is longer than LEASE_SECONDS (30)", severity=Severity.WARNING)
     site.set(POLL_SECONDS=10)
-    assert found("POLL_SECONDS (10)", "socket timeout", severity=Severity.PROBLEM)
+    assert found("RETRYING['POLL_SECONDS'] (10)", "socket timeout of 10 s", severity=Severity.PROBLEM)
     site.set(POLL_SECONDS=5, LEASE_SECONDS=4)
     assert found("POLL_SECONDS (5) is longer than LEASE_SECONDS (4)", severity=Severity.WARNING)
 
@@ -358,9 +358,20 @@ def test_work_that_nobody_does(site: Site, good: Valkey, admin: redis.Redis) -> 
     assert problems() == []
 
 
+def test_a_channel_that_is_only_sent_to(site: Site, good: Valkey, admin: redis.Redis) -> None:
+    site.on(good.url)
+    enqueue("typo", {"type": "work.do"})
+    (finding,) = problems()
+    assert "typo has 1 job and no worker, and the project doesn't know it" in finding.text
+    assert "retrying jobs typo --state ready" in finding.advice
+    jobs.cancel("typo", jobs.search("typo", "ready").jobs[0].id)
+    assert problems() == [], "nothing waits there any more"
+
+
 def test_other_channels_can_be_named(site: Site, good: Valkey, admin: redis.Redis) -> None:
     site.on(good.url)
     enqueue("typo", {"type": "work.do"})
+    admin.delete(f"{get_layer().store.prefix}:channels")
     assert problems() == []
     assert [item.topic for item in diagnose(["typo"]) if item.severity is Severity.PROBLEM] == ["channel typo"]
     assert doctor("typo")[0] == 1

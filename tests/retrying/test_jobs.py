@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Iterator
 from datetime import timedelta
@@ -10,13 +11,16 @@ from typing import Any
 
 import pytest
 import redis
+from channels.consumer import AsyncConsumer
+from channels.routing import get_default_application
 
 from retrying import State, StoreUnavailable, enqueue, jobs
 from retrying.conf import get_settings
 from retrying.layers import get_layer
 from retrying.store import Store
 from retrying.store.calls import Burial, Claim, Cursor, Lease
-from tests.conftest import wait_for
+from tests.conftest import await_for, wait_for
+from tests.retrying.running import running
 
 CHANNEL = "work"
 TOKEN = "t"
@@ -67,7 +71,7 @@ def drain(state: State | str, limit: int) -> list[str]:
 
 def test_every_function_has_an_async_twin_with_the_same_signature() -> None:
     plain = [name for name in jobs.__all__ if inspect.isfunction(getattr(jobs, name)) and f"a{name}" in jobs.__all__]
-    assert len(plain) == 14
+    assert len(plain) == 15
     for name in plain:
         function, twin = getattr(jobs, name), getattr(jobs, f"a{name}")
         assert inspect.iscoroutinefunction(twin)
@@ -376,8 +380,37 @@ def test_resume_rings_the_bell(layer_store: Store, server: redis.Redis) -> None:
 def test_channels_are_those_of_the_settings_and_the_routers(settings: Any) -> None:
     settings.RETRYING = {**settings.RETRYING, "CHANNELS": {"mails": {}}}
     get_settings.cache_clear()
-    assert jobs.channels() == ["deliveries", "mails"]
+    assert jobs.channels() == sorted({"mails", *jobs.routed(get_default_application())})
     get_settings.cache_clear()
+
+
+def test_channels_that_are_only_sent_to_are_known(layer_store: Store, server: redis.Redis) -> None:
+    """A typo in send() would be invisible: jobs that wait for ever, on a channel that nobody looks at."""
+    enqueue("delivreies", {"type": "work.do"})
+    asyncio.run(get_layer().send("mials", {"type": "work.do"}))
+    assert set(jobs.channels()) - jobs.named_channels() == {"delivreies", "mials"}
+    assert server.zcard(f"{layer_store.prefix}:channels") == 2
+
+
+def test_channels_are_told_once_a_process_and_capped(
+    layer_store: Store, server: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("retrying.store.MAX_CHANNELS", 3)
+    for n in range(5):
+        layer_store.run(layer_store.remember(f"c{n}"))
+    assert layer_store.run(layer_store.channels()) == ["c4", "c3", "c2"]
+    enqueue("c4", {"type": "work.do"})
+    server.delete(f"{layer_store.prefix}:channels")
+    enqueue("c4", {"type": "work.do"})
+    assert layer_store.run(layer_store.channels()) == [], "nothing more is said of a channel that was told"
+
+
+async def test_a_worker_tells_its_channel(layer_store: Store) -> None:
+    async def told() -> bool:
+        return CHANNEL in await jobs.achannels()
+
+    async with running(AsyncConsumer):
+        await await_for(told, "the worker's channel is known")
 
 
 def test_channels_behind_middleware_are_found() -> None:

@@ -257,6 +257,24 @@ async def test_receive_waits_for_a_job_and_settles_it(make: Make) -> None:
     assert (counts.ready, counts.running, counts.dead) == (0, 0, 0)
 
 
+async def test_receive_cancelled_in_the_middle_is_made_good_by_the_next_one(make: Make) -> None:
+    """Cancelled between claim and ack, it leaves a job leased to nobody; where no worker runs, nobody else sweeps."""
+    layer = make()
+    await layer.send(CHANNEL, {"type": "a"})
+    claim = layer.store.claim(CHANNEL, "gone", "T", wanted=1)
+    assert len((await layer.arun(claim)).jobs) == 1
+    assert await asyncio.wait_for(make().receive(CHANNEL), 20) == {"type": "a"}
+    assert jobs.counts(CHANNEL).running == 0
+
+
+async def test_receive_keeps_the_successes_that_the_channel_keeps(make: Make, settings: Any) -> None:
+    settings.RETRYING = {**settings.RETRYING, "KEEP_SUCCEEDED": 5}
+    layer = make()
+    await layer.send(CHANNEL, {"type": "a"})
+    await layer.receive(CHANNEL)
+    assert jobs.counts(CHANNEL).finished == 1
+
+
 async def test_receive_of_what_cannot_be_decoded_keeps_it_as_a_dead_letter(make: Make) -> None:
     layer = make()
     await layer.arun(layer.store.enqueue(CHANNEL, [NewJob(id="bad", payload=b"\xc1")]))

@@ -16,11 +16,13 @@ from asgiref.sync import async_to_sync
 from channels.exceptions import ChannelFull
 from channels.layers import channel_layers
 from channels_redis.pubsub import RedisPubSubChannelLayer
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from project.development.valkey import Valkey
 from retrying import State, aenqueue, jobs
 from retrying.layers import RetryingPubSubChannelLayer, get_layer
 from tests.conftest import PATIENCE, Effects, await_for, wait_for
+from tests.faults.proxy import Proxy
 from tests.processes import ROOT, RunWorker
 
 MESSAGES = 60
@@ -308,3 +310,29 @@ def test_settings_name_both_layers_when_another_is_configured(settings: Any) -> 
     with pytest.raises(Exception, match=r"RetryingChannelLayer.*RetryingPubSubChannelLayer.*InMemory"):
         get_layer()
     channel_layers.backends.clear()
+
+
+def test_a_reset_connection_is_a_connection_error_on_uvloop_too(valkey: Valkey) -> None:
+    """uvloop refuses a write to a socket that the peer has reset with a bare RuntimeError, which nobody expects."""
+    uvloop = pytest.importorskip("uvloop", reason="uvloop is an extra of the package")
+    raised: set[type] = set()
+
+    async def main(proxy: Proxy) -> None:
+        layer = RetryingPubSubChannelLayer(hosts=[proxy.url])
+        for n in range(40):
+            await layer.group_send("g", {"type": "a"})
+            proxy.reset()
+            if n % 2:
+                await asyncio.sleep(0.001)
+            while True:
+                try:
+                    await layer.group_send("g", {"type": "a"})
+                except Exception as error:  # noqa: BLE001  (which one is the question)
+                    raised.add(type(error))
+                else:
+                    break
+        await layer.close_pools()
+
+    with Proxy(valkey.port) as proxy:
+        uvloop.run(main(proxy))
+    assert raised == {RedisConnectionError}

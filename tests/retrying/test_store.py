@@ -532,8 +532,10 @@ def test_counts_tell_how_long_the_next_job_waits(store: Store) -> None:
 
 def test_sweep_promotes(store: Store) -> None:
     put(store, "a", delay=50)
+    put(store, "later", delay=60_000)
     assert wait_for(lambda: sweep(store).promoted, "due") == 1
     assert look(store, "a").state is State.READY
+    assert look(store, "later").state is State.SCHEDULED, "never early"
 
 
 def test_rescue(store: Store) -> None:
@@ -782,7 +784,7 @@ def test_every_key_has_a_ttl_or_is_on_the_list(store: Store, server: redis.Redis
         prefix + n for n in ("ready", "scheduled", "leases", "dead", "finished", "succeeded", "workers", "meta", "bell")
     }
     lasting = {key for key in server.scan_iter() if server.ttl(key) == -1}
-    assert lasting == living | listed
+    assert lasting == living | listed | {"retrying:test:channels"}
     assert set(server.scan_iter()) - lasting == {f"{prefix}job:a", f"{prefix}topic:t"}
 
 
@@ -792,7 +794,7 @@ def test_after_the_last_job_only_bookkeeping_is_left(store: Store, server: redis
         store.run(brief.enqueue(CHANNEL, [NewJob(id=f"{n}", payload=b"x", topic="t")]))
     jobs = store.run(brief.claim(CHANNEL, WORKER, "T", wanted=50)).jobs
     store.run(brief.claim(CHANNEL, WORKER, "T2", wanted=0, succeeded=[Lease(job.id, "T") for job in jobs]))
-    bookkeeping = {"retrying:test:{work}:meta", "retrying:test:{work}:bell"}
+    bookkeeping = {"retrying:test:{work}:meta", "retrying:test:{work}:bell", "retrying:test:channels"}
     wait_for(lambda: set(server.scan_iter()) <= bookkeeping, "tombstones and topics are gone")
 
 

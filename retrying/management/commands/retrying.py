@@ -6,7 +6,7 @@ import json
 import sys
 from argparse import ArgumentTypeError, Namespace
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -93,10 +93,13 @@ class Command(BaseCommand):
 
     def stats(self, given: Namespace) -> None:
         rows = []
+        named = given.channels or jobs.named_channels()
         for channel in _channels(given):
             workers = jobs.workers(channel, using=given.layer)
             paused = jobs.is_paused(channel, using=given.layer)
             counts = jobs.counts(channel, using=given.layer)
+            if channel not in named and not (workers or paused or any(astuple(counts)[:5])):
+                continue  # somebody once sent to it
             rows.append({"channel": channel, **asdict(counts), "workers": len(workers), "paused": paused})
         self._table(given, rows)
 
@@ -269,7 +272,7 @@ def _one_or_all(parser: CommandParser) -> None:
 
 
 def _channels(given: Namespace) -> list[str]:
-    return given.channels or jobs.channels()
+    return given.channels or jobs.channels(using=given.layer)
 
 
 def _unknown(given: Namespace) -> CommandError:

@@ -28,10 +28,13 @@
 --     RATES        zset  keys by their theoretical arrival time (microseconds); the sweep drops those in the past
 --     TURNS        zset  keys with parked jobs by the time (ms) to look at them, should nothing else do so before
 --
+-- Beside the channels' keys, in a slot of its own:
+--   <prefix>:channels  zset  channels that are in use by the time (ms) they were last heard of, capped; see remember.lua
+--
 -- Times are the server's, in ms. ARGV[1] and ARGV[2] cap a topic: events kept, and ms kept after the last event.
 local JOB, READY, SCHEDULED, LEASES, DEAD, FINISHED = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local SUCCEEDED, WORKERS, META, BELL, TOPIC, NEWER = KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12]
-local UNIQUE, SCHEDULE, LIMIT = KEYS[13], KEYS[14], KEYS[15]
+local UNIQUE, SCHEDULE, LIMIT = KEYS[13], KEYS[14], KEYS[15] or '' -- '': a script of the whole store, with one key
 local PARKED, RATES, TURNS = LIMIT .. 'parked', LIMIT .. 'rates', LIMIT .. 'turns'
 local WAITING, HOLDERS = LIMIT .. 'waiting:', LIMIT .. 'holders:'
 local FORMAT = 1 -- of a job's hash; what a job of a higher one means, only newer scripts know
