@@ -118,6 +118,16 @@ def get_settings() -> Settings:
     return _parse(getattr(django_settings, "RETRYING", {}))
 
 
+def task_channels() -> list[str]:
+    """Channels of tasks that the settings name: of each queue in ``TASKS`` with a backend of this package, and in
+    ``ROUTES``."""
+    found = list(get_settings().ROUTES.values())
+    for params in (getattr(django_settings, "TASKS", None) or {}).values():
+        if str(params.get("BACKEND", "")).startswith("retrying."):
+            found += [f"tasks.{queue}" for queue in params.get("QUEUES", ["default"])]
+    return found
+
+
 @receiver(setting_changed)
 def _forget(*, setting: str, **_: object) -> None:
     if setting == "RETRYING":

@@ -12,12 +12,13 @@ import secrets
 from datetime import timedelta
 from typing import Any
 
-from channels.routing import ChannelNameRouter, ProtocolTypeRouter, get_default_application
+from channels.routing import ChannelNameRouter, ProtocolTypeRouter
 
-from .conf import get_settings
+from .conf import get_settings, task_channels
 from .job import Counts, Job, State, WorkerInfo
 from .layers import get_layer
 from .operations import Steps, ask, awaitable, blocking
+from .routes import project_application
 from .store import Store
 from .store.calls import Cursor, Page, Purged, Redriven
 
@@ -141,8 +142,8 @@ ais_paused = awaitable(is_paused)
 
 @blocking
 def channels(*, using: str = "default") -> Steps[list[str]]:
-    """Channels that the project names, in ``RETRYING["CHANNELS"]`` and in the routers of its ASGI application, and
-    those that somebody sent to or consumed (the 1000 heard of last).
+    """Channels that the project names, in ``RETRYING["CHANNELS"]``, in ``TASKS`` and ``ROUTES`` and in the routers of its
+    ASGI application, and those that somebody sent to or consumed (the 1000 heard of last).
 
     Raises what loading ``ASGI_APPLICATION`` raises.
     """
@@ -155,7 +156,7 @@ achannels = awaitable(channels)
 
 def named_channels() -> set[str]:
     """Those of ``channels()`` that the project names. Asks no server."""
-    return {*get_settings().CHANNELS, *routed(get_default_application())}
+    return {*get_settings().CHANNELS, *task_channels(), *routed(project_application())}
 
 
 def routed(application: Any) -> list[str]:

@@ -8,7 +8,8 @@ from inspect import getattr_static, iscoroutinefunction
 from typing import TYPE_CHECKING, Any, Protocol
 
 from channels.consumer import AsyncConsumer, SyncConsumer, get_handler_name
-from channels.routing import ChannelNameRouter, ProtocolTypeRouter
+from channels.routing import ChannelNameRouter, ProtocolTypeRouter, get_default_application
+from django.conf import settings
 
 from .exceptions import RetryingError
 from .policy import RetryPolicy
@@ -101,8 +102,18 @@ class ApplicationRoute:
             return None
 
 
+def project_application() -> Any:
+    """What ``ASGI_APPLICATION`` names; None when the settings have none: a project with tasks only needs none.
+
+    Raises what loading it raises.
+    """
+    return get_default_application() if getattr(settings, "ASGI_APPLICATION", None) else None
+
+
 def _consumer_class(application: Any, channel: str) -> type[AsyncConsumer] | None:
     """Follow the routers and middleware (``.inner``) down to the consumer class. Raises NoRoute."""
+    if application is None:
+        raise NoRoute(f"nothing can run {channel!r}: it is no channel of TASKS, and there is no ASGI_APPLICATION")
     while True:
         if isinstance(application, ProtocolTypeRouter):
             if "channel" not in application.application_mapping:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator
 
-from channels.routing import get_default_application
 from django.core.checks import ERROR, WARNING, registry
 
 from ..conf import get_settings
@@ -14,7 +13,7 @@ from ..jobs import routed
 from ..lane import FENCE_MARGIN, TICK
 from ..policy import RetryPolicy
 from ..renewal import PER_LEASE
-from ..routes import ApplicationRoute
+from ..routes import ApplicationRoute, project_application
 from ..store.connections import SOCKET_TIMEOUT
 from .findings import Finding, Severity
 
@@ -96,7 +95,7 @@ def _policies() -> Iterator[tuple[str, RetryPolicy]]:
         if channel.policy.timeout != settings.DEFAULT_POLICY.timeout:
             yield f"Channel {name}", channel.policy
     try:
-        application = get_default_application()
+        application = project_application()
         routes = [ApplicationRoute(application, name, settings.channel(name).policy) for name in routed(application)]
     except (RetryingError, Exception):  # told by the look at the channels
         return

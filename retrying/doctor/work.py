@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from channels.routing import get_default_application
-
 from .. import jobs
-from ..conf import get_settings
+from ..conf import get_settings, task_channels
 from ..layers import get_layer
+from ..routes import project_application
 from .findings import Finding, Severity
 
 #: Seconds that a job may wait, while workers live, before they count as too few.
@@ -19,7 +18,7 @@ def examine_channels(extra: Sequence[str], using: str) -> Iterator[Finding]:
     """Every channel that the project names, and ``extra``."""
     named = set(get_settings().CHANNELS)
     try:
-        routes = set(jobs.routed(get_default_application()))
+        routes = set(jobs.routed(project_application()))
     except Exception as error:  # noqa: BLE001  (whatever importing the project's own modules raises)
         yield Finding(
             Severity.PROBLEM,
@@ -28,7 +27,7 @@ def examine_channels(extra: Sequence[str], using: str) -> Iterator[Finding]:
             "Set ASGI_APPLICATION to the path of your ProtocolTypeRouter, and see that it can be imported.",
         )
     else:
-        for channel in sorted(named - routes) if routes else []:
+        for channel in sorted(named - routes - set(task_channels())) if routes else []:
             yield Finding(
                 Severity.WARNING,
                 "settings",
@@ -36,7 +35,7 @@ def examine_channels(extra: Sequence[str], using: str) -> Iterator[Finding]:
                 f"Add it to the ChannelNameRouter, or correct the name; it has: {', '.join(sorted(routes))}.",
             )
         named |= routes
-    known = named | set(extra)
+    known = {*named, *task_channels(), *extra}
     for channel in sorted(known):
         yield from _examine(channel, using)
     store = get_layer(using).store

@@ -9,7 +9,6 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import django
-from channels.routing import get_default_application
 from django.apps import apps
 
 from ..conf import get_settings
@@ -17,7 +16,7 @@ from ..exceptions import InvalidSchedule
 from ..joblayer import JobLayer
 from ..jobs import routed
 from ..layers import get_layer
-from ..routes import ApplicationRoute
+from ..routes import ApplicationRoute, project_application
 from ..store.calls import NewJob
 from .declaration import Periodic, Schedule
 
@@ -32,7 +31,7 @@ def declared(application: Any = None, *, using: str = "default") -> dict[str, Sc
     Raises InvalidSchedule (two have the same name, a task that needs arguments), and what importing these modules
     raises.
     """
-    application = application or get_default_application()
+    application = application or project_application()
     found: dict[str, Schedule] = {}
     for schedule in chain(_of_consumers(application, get_layer(using)), _of_tasks(using)):
         if (other := found.get(schedule.name)) is not None:

@@ -7,8 +7,6 @@ import time
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from channels.routing import get_default_application
-
 from ..attempt import Attempt, End, Ending
 from ..exceptions import InvalidJob
 from ..job import State
@@ -16,7 +14,7 @@ from ..joblayer import JobLayer
 from ..layers import get_layer
 from ..management.routes import routes_for
 from ..message import check_channel
-from ..routes import Route
+from ..routes import Route, project_application
 from ..store.calls import Call, Settled
 from ..store.scripts import script
 from ..worker import Worker
@@ -84,9 +82,7 @@ async def arun_until_idle(
         check_channel(channel)
     layer = get_layer(using)
     swept = {channel: (await _look(channel, layer)).swept for channel in channels}
-    worker = _Worker(
-        application or get_default_application(), dict.fromkeys(channels), layer, routes_for(channels, using)
-    )
+    worker = _Worker(application or project_application(), dict.fromkeys(channels), layer, routes_for(channels, using))
     running = asyncio.create_task(worker.run())
     deadline = time.monotonic() + timeout
     try:

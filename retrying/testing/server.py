@@ -1,14 +1,19 @@
-"""A real Valkey for a test run, from the wheel of the ``embedded`` extra. On the loopback address, without a file."""
+"""A real Valkey for a test run, from the wheel of the ``embedded`` extra. On the loopback address, without a file.
+
+``python -m retrying.testing.server 6379`` runs one on that port until Ctrl-C, to develop with.
+"""
 
 from __future__ import annotations
 
 import importlib.util
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import Self
@@ -44,8 +49,9 @@ def is_installed() -> bool:
 class EmbeddedServer:
     """``with EmbeddedServer() as server: server.url``. Raises ServerError with what the server printed."""
 
-    def __init__(self, directory: Path | None = None) -> None:
-        """``directory``: for its log; default is one that goes with it."""
+    def __init__(self, directory: Path | None = None, *, port: int | None = None) -> None:
+        """``directory``: for its log; default is one that goes with it. ``port``: default is one that is free."""
+        self._port = port
         self._temporary = tempfile.TemporaryDirectory(prefix="valkey-") if directory is None else None
         self._directory = Path(self._temporary.name) if self._temporary else directory or Path()
         self._log = self._directory / "valkey.log"
@@ -53,13 +59,12 @@ class EmbeddedServer:
 
     def __enter__(self) -> Self:
         for tries_left in (2, 1, 0):
-            with socket.create_server((HOST, 0)) as probe:
-                port = int(probe.getsockname()[1])
+            port = self._port or _free_port()
             if self._start(port):
                 self.url = f"redis://{HOST}:{port}/0"
                 return self
             # Perhaps somebody took the port that was free a moment ago.
-            if tries_left == 0:
+            if tries_left == 0 or self._port:
                 break
         printed = self._log.read_text(errors="replace").strip()[-2000:]
         raise ServerError(f"the embedded Valkey did not start. It printed:\n{printed}")
@@ -111,3 +116,27 @@ class EmbeddedServer:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+
+def _free_port() -> int:
+    with socket.create_server((HOST, 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def main(words: list[str]) -> None:
+    """Run a server until a signal comes."""
+    if len(words) != 1 or not words[0].isdecimal():
+        sys.exit("python -m retrying.testing.server PORT")
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        with EmbeddedServer(port=int(words[0])) as server:
+            print(f"Valkey, in memory only: {server.url}", flush=True)
+            stop.wait()
+    except ServerError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from channels.management.commands.runworker import Command as ChannelsCommand
-from channels.routing import get_default_application
 from django.core.management import CommandError, CommandParser
 
 from retrying.conf import get_settings
@@ -24,7 +23,7 @@ from retrying.layers import get_layer
 from retrying.logs import install
 from retrying.management.routes import routes_for
 from retrying.processes import AGAIN, SUPERVISED, Supervisor, watch_code
-from retrying.routes import Route
+from retrying.routes import Route, project_application
 from retrying.schedule.discovery import declared
 from retrying.schedule.scheduler import Scheduler
 from retrying.worker import STOPPED, Worker
@@ -83,7 +82,7 @@ class Command(ChannelsCommand):
         consumed = {name for words in channels for one in parse(words.split()) for name in one.channels}
         schedules = [one for one in declared(using=options["layer"]).values() if one.channel in consumed]
         worker = Worker(
-            get_default_application(),
+            project_application(),
             channels,
             layer,
             routes=routes,
