@@ -142,7 +142,7 @@ ais_paused = awaitable(is_paused)
 
 @blocking
 def channels(*, using: str = "default") -> Steps[list[str]]:
-    """Channels that the project names, in ``RETRYING["CHANNELS"]``, in ``TASKS`` and ``ROUTES`` and in the routers of its
+    """Channels that the project names, in ``RETRYING["CHANNELS"]``, ``TASKS`` and ``ROUTES`` and in the routers of its
     ASGI application, and those that somebody sent to or consumed (the 1000 heard of last).
 
     Raises what loading ``ASGI_APPLICATION`` raises.
