@@ -15,7 +15,7 @@ from channels.consumer import AsyncConsumer
 from channels.routing import get_default_application
 
 from retrying import State, StoreUnavailable, enqueue, jobs
-from retrying.conf import get_settings
+from retrying.conf import get_settings, task_channels
 from retrying.layers import get_layer
 from retrying.store import Store
 from retrying.store.calls import Burial, Claim, Cursor, Lease
@@ -380,7 +380,7 @@ def test_resume_rings_the_bell(layer_store: Store, server: redis.Redis) -> None:
 def test_channels_are_those_of_the_settings_and_the_routers(settings: Any) -> None:
     settings.RETRYING = {**settings.RETRYING, "CHANNELS": {"mails": {}}}
     get_settings.cache_clear()
-    assert jobs.channels() == sorted({"mails", "tasks.default", *jobs.routed(get_default_application())})
+    assert jobs.channels() == sorted({"mails", *task_channels(), *jobs.routed(get_default_application())})
     get_settings.cache_clear()
 
 
