@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from pathlib import Path
@@ -12,7 +13,9 @@ import pytest
 
 from realtime import protocol
 from realtime.limits import Seats, TokenBucket
+from realtime.outgoing import Outgoing
 from realtime.protocol import Close
+from tests.conftest import await_for
 
 SPECIFICATION = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text("utf-8")
 SENT = {frame.__struct_config__.tag for frame in protocol._Sent.__subclasses__()}
@@ -115,11 +118,29 @@ def test_the_bucket_gives_its_burst_and_then_its_pace() -> None:
 
 def test_the_oldest_sockets_give_way() -> None:
     seats = Seats()
-    assert [seats.take("5", socket, 2) for socket in "abc"] == [[], [], ["a"]]
+    assert [seats.take("5", socket, 2) for socket in "abcd"] == [[], [], ["a"], ["b"]]
     assert seats.take("6", "x", 2) == [], "somebody else's are not counted"
     seats.leave("5", "a")  # it had no seat any more
-    seats.leave("5", "b")
-    assert seats.take("5", "d", 2) == []
-    for user, socket in ("5", "c"), ("5", "d"), ("6", "x"):
+    seats.leave("5", "c")
+    assert seats.take("5", "e", 2) == []
+    for user, socket in ("5", "d"), ("5", "e"), ("6", "x"):
         seats.leave(user, socket)
     assert not seats._taken
+
+
+async def test_only_checks_that_were_made_are_confirmed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "CHECK_BYTES", 10)
+    sent: list[str] = []
+
+    async def send(frame: str) -> None:
+        sent.append(frame)
+
+    out = Outgoing(send, lambda follower: None)
+    writing = asyncio.create_task(out.run())
+    assert not out.confirm(1)
+    for _ in range(2):
+        out.reply("x" * 10)
+    await await_for(lambda: len(sent) == 4, "both frames and their checks are sent")
+    assert [out.confirm(number) for number in (3, 0, 1, 1, 2)] == [False, False, True, False, True]
+    writing.cancel()
+    await asyncio.wait([writing])

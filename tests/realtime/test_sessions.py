@@ -20,6 +20,7 @@ from django.urls import path
 
 from project.development.valkey import free_port
 from realtime import protocol, sessions
+from retrying import topics
 from tests.conftest import await_for
 
 from .app import StreamConsumer
@@ -99,6 +100,18 @@ async def test_a_session_that_was_flushed() -> None:
     async with one.socket() as socket:
         await announce("end_session", one.client.session.session_key)
         assert await socket.hear() == {"type": "close", "code": 4401}
+
+
+async def test_the_key_of_a_session_is_not_announced() -> None:
+    one = await visitor("one")
+    key = one.client.session.session_key
+    async with topics.client().pubsub() as bell:
+        await bell.subscribe(sessions._bell())
+        await bell.get_message(timeout=5)
+        await announce("end_session", key)
+        heard = await bell.get_message(timeout=5)
+    assert heard["data"].startswith(b"sign_out session:")
+    assert key.encode() not in heard["data"]
 
 
 async def test_what_is_said_in_a_transaction_is_said_after_its_commit() -> None:

@@ -127,6 +127,19 @@ async def test_a_progress_that_had_to_wait_is_told_while_the_handler_goes_on() -
         await reached("a", State.SUCCEEDED)
 
 
+async def test_the_end_of_an_attempt_does_not_wait_for_progress_to_be_due(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Async(AsyncConsumer):
+        async def work_do(self, message: dict[str, Any]) -> None:
+            await current_job().aprogress(0.1)
+            await current_job().aprogress(1.0)
+
+    monkeypatch.setattr("retrying.reports.PROGRESS_SECONDS", 1000.0)
+    await aenqueue(CHANNEL, MESSAGE, job_id="a", topic="t")
+    async with running(Async):
+        await reached("a", State.SUCCEEDED)
+        assert [event.data.get("fraction") for event in await events()] == [None, None, 0.1, 1.0, None]
+
+
 async def test_a_handler_that_lost_its_lease_is_told_by_what_it_says() -> None:
     """The worker has not heard of it yet; the store refuses the first batch."""
     refused = threading.Event()
