@@ -22,14 +22,18 @@ from .job import Counts, Job, State, WorkerInfo
 from .policy import RetryPolicy, retry
 
 if TYPE_CHECKING:
+    from .bulk import EnqueuedMany, aenqueue_many, enqueue_many
     from .context import CurrentJob, current_job
     from .producer import aenqueue, enqueue
     from .schedule.declaration import periodic
 
 __all__ = [
     # Sending work
+    "EnqueuedMany",
     "aenqueue",
+    "aenqueue_many",
     "enqueue",
+    "enqueue_many",
     # Handling it
     "CurrentJob",
     "RetryPolicy",
@@ -59,9 +63,12 @@ __all__ = [
 
 _LATER = {
     "CurrentJob": "context",
+    "EnqueuedMany": "bulk",
     "aenqueue": "producer",
+    "aenqueue_many": "bulk",
     "current_job": "context",
     "enqueue": "producer",
+    "enqueue_many": "bulk",
     "periodic": "schedule.declaration",
 }
 

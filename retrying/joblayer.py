@@ -21,7 +21,7 @@ from .conf import get_settings
 from .exceptions import InvalidJob
 from .message import new_id, new_job
 from .store import Store
-from .store.calls import Burial, Call, Enqueued, Lease, NewJob, T
+from .store.calls import Burial, Call, Enqueued, Lease, NewJob, Piece, T
 
 
 class JobLayer:
@@ -98,22 +98,22 @@ class JobLayer:
             raise ValueError(f"a message is a dict, got {type(message).__name__}")  # noqa: TRY004  (bad data, no bug)
         return message
 
-    def enqueue_call(self, channel: str, jobs: Sequence[NewJob]) -> Call[list[Enqueued]]:
-        """The request that stores ``jobs``; running it raises ChannelFull when a given capacity would be exceeded."""
-        capacity = self._job_capacity
+    def capacity_of(self, channel: str) -> int | None:
+        """Most jobs that may wait in ``channel``; None = without limit."""
         for pattern, limit in self.channel_capacity:
             if pattern.match(channel):
-                capacity = limit
-                break
-        call = self.store.enqueue(channel, jobs, capacity=capacity)
-        parse = call.parse
+                return int(limit)
+        return self._job_capacity
 
-        def refuse_when_full(reply: Any) -> list[Enqueued]:
-            if not reply:
-                raise ChannelFull(channel)
-            return parse(reply)
+    def enqueue_call(self, channel: str, jobs: Sequence[NewJob]) -> Call[list[Enqueued]]:
+        """The request that stores ``jobs``; running it raises ChannelFull when a given capacity would be exceeded."""
+        return _refused_when_full(channel, self.store.enqueue(channel, jobs, capacity=self.capacity_of(channel)))
 
-        return replace(call, parse=refuse_when_full)
+    def enqueue_piece_call(self, channel: str, jobs: Sequence[NewJob], batch: str | None, first: int) -> Call[Piece]:
+        """The same for a piece of many jobs; see Store.enqueue_piece."""
+        capacity = self.capacity_of(channel)
+        call = self.store.enqueue_piece(channel, jobs, batch=batch, first=first, capacity=capacity)
+        return _refused_when_full(channel, call)
 
     async def arun(self, call: Call[T]) -> T:
         """Run a request from async code; from inside ``async_to_sync`` on the process' kept sync connections."""
@@ -167,3 +167,12 @@ class JobLayer:
     async def adopt(self, channel: str) -> int:
         """Move messages that processes of the plain layer left for ``channel`` into the store. Returns how many."""
         return 0
+
+
+def _refused_when_full(channel: str, call: Call[T]) -> Call[T]:
+    def parse(reply: Any) -> T:
+        if not reply:
+            raise ChannelFull(channel)
+        return call.parse(reply)
+
+    return replace(call, parse=parse)

@@ -25,7 +25,7 @@ def enqueue(channel: str, message: dict[str, Any], *, using: str = "default", **
     stored: repeat it with the same ``job_id``).
     """
     layer = get_layer(using)
-    job = _prepare(layer, channel, message, options)
+    job = prepare(layer, channel, message, options)
     return _stored(channel, job, options, layer.store.run(layer.enqueue_call(channel, [job])))
 
 
@@ -34,11 +34,12 @@ async def aenqueue(
 ) -> Job:
     """``enqueue`` for async code."""
     layer = get_layer(using)
-    job = _prepare(layer, channel, message, options)
+    job = prepare(layer, channel, message, options)
     return _stored(channel, job, options, await layer.arun(layer.enqueue_call(channel, [job])))
 
 
-def _prepare(layer: JobLayer, channel: str, message: dict[str, Any], options: JobOptions) -> NewJob:
+def prepare(layer: JobLayer, channel: str, message: dict[str, Any], options: JobOptions) -> NewJob:
+    """The job of a message, checked; nothing is written. Raises InvalidJob."""
     check_channel(channel)
     if not isinstance(message, dict):
         raise InvalidJob(f"message takes a dict with a 'type', got {type(message).__name__}")

@@ -31,6 +31,7 @@ from .calls import (
     Looks,
     NewJob,
     Page,
+    Piece,
     Position,
     Purged,
     Redriven,
@@ -66,6 +67,8 @@ SCHEDULE_KEEP = 100 * 86400.0
 #: Channels that are remembered as being in use, and seconds after which a process that sends to one says so again.
 MAX_CHANNELS = 1000
 REMEMBER_SECONDS = 3600.0
+#: Seconds for which it is remembered how many items of a batch are stored.
+BATCH_KEEP = 7 * 86400.0
 #: Errors that tell of the server's condition, not of the request: it may be repeated. redis-py has classes for some,
 #: ClusterError for CLUSTERDOWN and MASTERDOWN; of the rest the text begins with the code.
 PASSING_ERRORS = (errors.ConnectionError, errors.TimeoutError, errors.ReadOnlyError, errors.ClusterError)
@@ -208,12 +211,28 @@ class Store:
 
     def enqueue(self, channel: str, jobs: Sequence[NewJob], *, capacity: int | None = None) -> Call[list[Enqueued]]:
         """Store ``jobs``, all or none; an empty list comes back when ``capacity`` (jobs waiting) would be exceeded."""
-        args: list[calls.Arg] = ["" if capacity is None else capacity, ms(self.limits.dedup), len(jobs)]
+        args: list[calls.Arg] = ["" if capacity is None else capacity, ms(self.limits.dedup), "", len(jobs)]
         for job in jobs:
             args += job.args()
-        call = self._call("enqueue", channel, calls.parse_enqueued, *args)
+        return self._sending(channel, self._call("enqueue", channel, calls.parse_enqueued, *args))
+
+    def enqueue_piece(
+        self, channel: str, jobs: Sequence[NewJob], *, batch: str | None, first: int, capacity: int | None = None
+    ) -> Call[Piece]:
+        """Store a piece of many jobs, all or none; an empty list comes back when ``capacity`` would be exceeded.
+
+        ``batch``: its name, under which the server counts the items that are stored; ``first``: items before these. No
+        jobs: only look. Nothing is done when fewer than ``first`` are stored: the server lost some.
+        """
+        piece = f"{batch or '-'} {first} {ms(BATCH_KEEP)}"
+        args: list[calls.Arg] = ["" if capacity is None else capacity, ms(self.limits.dedup), piece, len(jobs)]
+        for job in jobs:
+            args += job.args()
+        return self._sending(channel, self._call("enqueue", channel, calls.parse_piece, *args))
+
+    def _sending(self, channel: str, call: Call[T]) -> Call[T]:
         if time.monotonic() - self._remembered.get(channel, -math.inf) > REMEMBER_SECONDS:
-            call = replace(call, then=self.remember(channel))
+            return replace(call, then=self.remember(channel))
         return call
 
     # Channels

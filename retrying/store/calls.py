@@ -85,6 +85,16 @@ class Enqueued(NamedTuple):
     topic: str
 
 
+class Piece(NamedTuple):
+    """What came of a piece of many jobs: how many were ``new`` and how many ``known``; ``stored``: items of the batch
+    so far; ``waiting``: jobs of the channel, ready or scheduled."""
+
+    new: int
+    known: int
+    stored: int
+    waiting: int
+
+
 class Claimed(NamedTuple):
     """A job with its lease."""
 
@@ -317,6 +327,10 @@ def parse_enqueued(reply: list[Any]) -> list[Enqueued]:
         )
         for new, state, due, created, attempt, id, priority, topic in reply
     ]
+
+
+def parse_piece(reply: list[int]) -> Piece:
+    return Piece(*reply)
 
 
 def parse_claim(reply: list[Any]) -> Claim:

@@ -21,6 +21,7 @@
 --                        slot decided on, ms), last (the newest that became a job), paused (ms); TTL since a worker looked
 --   TOPIC..name  stream  log of a topic, ids <epoch>-<offset>, capped, with a TTL; its key is also the pub/sub channel
 --   UNIQUE..name string  id of the job that holds a unique name: lives as long as that job's hold, or has a TTL
+--   BATCH..name  string  items of a batch of enqueue_many that are stored; with a TTL since the last one
 --   LIMIT..      what limits per key need, in channels that have such limits
 --     PARKED       zset  ids of ready jobs that wait for their key instead of in READY, by their order in READY
 --     WAITING..key zset  the same jobs by key; one that holds the key already comes first, with score 0
@@ -34,7 +35,7 @@
 -- Times are the server's, in ms. ARGV[1] and ARGV[2] cap a topic: events kept, and ms kept after the last event.
 local JOB, READY, SCHEDULED, LEASES, DEAD, FINISHED = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local SUCCEEDED, WORKERS, META, BELL, TOPIC, NEWER = KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12]
-local UNIQUE, SCHEDULE, LIMIT = KEYS[13], KEYS[14], KEYS[15] or '' -- '': a script of the whole store, with one key
+local UNIQUE, SCHEDULE, LIMIT, BATCH = KEYS[13], KEYS[14], KEYS[15] or '', KEYS[16] -- '': a script of the whole store, with one key
 local PARKED, RATES, TURNS = LIMIT .. 'parked', LIMIT .. 'rates', LIMIT .. 'turns'
 local WAITING, HOLDERS = LIMIT .. 'waiting:', LIMIT .. 'holders:'
 local FORMAT = 1 -- of a job's hash; what a job of a higher one means, only newer scripts know

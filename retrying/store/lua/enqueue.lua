@@ -3,15 +3,19 @@
 -- No allow-oom here: a full server refuses the script before its first write.
 --
 -- ARGV  3 capacity: most jobs waiting (ready + scheduled), "" without limit; 4 ms for which an ended job's id is still
---       known; 5 number of jobs; then for each (WORDS of them)
+--       known; 5 "" or, for a piece of many jobs, "name first ttl": "-" or the batch, the number of its items before
+--       these, ms to remember how many are stored; 6 number of jobs; then for each (WORDS of them)
 --       id, unique name or "", how long to hold it: "" until it has ended, "started" or ms, payload, priority, delay (ms)
 --       or "", time to run at (ms) or "", ms until it expires or "", topic or "", policy or "",
 --       key or ""
 -- Returns  {} when over capacity, else for each
 --          {1 new | 0 known, state, due or "", created, attempt, id, priority, topic}: of the job that has the id or name
+--          For a piece of many: {new, known, items of the batch that are stored, jobs waiting}; when fewer than `first`
+--          are stored, the server lost some, and nothing is done
 -- A crash before it: nothing. After it, reply lost: the same ids again change nothing.
 local WORDS = 11
-local capacity, remembered, count = take(), number(), number()
+local capacity, remembered, piece, count = take(), number(), take(), number()
+local batch, first, ttl = string.match(piece, '^(%S+) (%d+) (%d+)$')
 
 -- The job that is known by that id or holds that name; nil when there is none (and true when one that
 -- ended long ago is in its way).
@@ -31,6 +35,21 @@ local function find(id, unique)
   return nil, past
 end
 
+local function waiting()
+  return call('ZCARD', READY) + call('ZCARD', SCHEDULED) + call('ZCARD', PARKED)
+end
+
+local stored = 0
+if batch then
+  first = tonumber(first)
+  stored = batch == '-' and first or tonumber(call('GET', BATCH .. batch) or 0)
+  if stored < first or count == 0 then
+    return { 0, 0, stored, waiting() }
+  end
+  local skip = math.min(stored - first, count) -- another process has stored these
+  cursor, count = cursor + skip * WORDS, count - skip
+end
+
 if capacity ~= '' then
   local fresh = count
   for i = cursor + 1, cursor + count * WORDS, WORDS do
@@ -38,11 +57,11 @@ if capacity ~= '' then
       fresh = fresh - 1 -- a repeat of a stored job takes no place
     end
   end
-  if fresh > 0 and call('ZCARD', READY) + call('ZCARD', SCHEDULED) + call('ZCARD', PARKED) + fresh > tonumber(capacity) then
+  if fresh > 0 and waiting() + fresh > tonumber(capacity) then
     return {}
   end
 end
-local results, ready = {}, false
+local results, ready, new = {}, false, 0
 for i = 1, count do
   local id, unique, hold, payload, priority = take(), take(), take(), take(), number()
   local delay, run_at, expires, topic, policy, key = take(), take(), take(), take(), take(), take()
@@ -64,11 +83,18 @@ for i = 1, count do
       priority = priority, due = due, expires = expires, topic = topic, policy = policy, key = key, unique = unique,
       hold = hold,
     })
-    ready = ready or state == 'ready'
+    ready, new = ready or state == 'ready', new + 1
     results[i] = { 1, state, state == 'scheduled' and string.format('%.0f', due) or '', now, '0', id, priority, topic }
   end
 end
 if ready then
   ring()
+end
+if batch then
+  if batch ~= '-' then
+    stored = stored + count
+    call('SET', BATCH .. batch, string.format('%.0f', stored), 'PX', ttl)
+  end
+  return { new, count - new, stored, waiting() }
 end
 return results
