@@ -69,20 +69,22 @@ def free_port() -> int:
 
 
 def answering(port: int) -> int:
-    """Process id of the server that answers on this port; 0 while none does, or while it still loads its file.
+    """Process id of the server that answers on this port; 0 while none does, or while it still loads its file (it
+    answers INFO meanwhile, and nothing else).
 
     A plain PING would not do: on a port that was thought free another server may answer.
     """
     try:
         with socket.create_connection((HOST, port), 1.0) as connection, connection.makefile("rb") as answer:
-            connection.sendall(b"INFO server\r\n")
+            connection.sendall(b"INFO\r\n")
             first = answer.readline()
-            if not first.startswith(b"$"):  # "-LOADING ..."
+            if not first.startswith(b"$"):
                 return 0
             info = answer.read(int(first[1:]))
     except OSError:
         return 0
-    return next(int(line.split(b":")[1]) for line in info.splitlines() if line.startswith(b"process_id:"))
+    facts = dict(line.split(b":", 1) for line in info.splitlines() if b":" in line)
+    return int(facts[b"process_id"]) if facts[b"loading"] == b"0" else 0
 
 
 class Valkey:
