@@ -526,6 +526,7 @@ def test_39_two_releases(rig: Rig) -> None:
     usual = rig.put(20, seconds=0.05, fails=1)
     wait_for(lambda: rig.said("done") == set(usual), "jobs of its own format are done")
     wait_for(lambda: "left for a newer worker: 5 jobs" in old.text(), "it says what it leaves")
+    wait_for(lambda: rig.store.run(rig.store.counts(CHANNEL)).running == 0, "and has told the store what it did")
     rig.check_keys()
     newer = rig.worker(JOB_FORMAT=2)
     wait_for(lambda: rig.said("done") == {*usual, *held}, "the newer worker does them")
