@@ -1,4 +1,4 @@
-"""The Django app: static files (client.js) and the sign-out signal."""
+"""The Django app: static files (client.js), and Django's signals about users."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ class RealtimeConfig(AppConfig):
     verbose_name = "Realtime"
 
     def ready(self) -> None:
-        from . import sessions
+        from . import signals
 
-        sessions.connect_signal()
+        signals.connect()

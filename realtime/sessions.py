@@ -1,11 +1,12 @@
 """Who the user of an open socket is, asked now and then; and ending sockets at once, in every process.
 
-A sign-out is announced to all server processes over the store. When the announcement is lost, the check that each
-socket makes every RECHECK_SECONDS finds out. A project says by itself what Django has no signal for::
+What Django tells by signals (see ``signals``), a sign-out say, is announced to all server processes over the store.
+When the announcement is lost, the check that each socket makes every RECHECK_SECONDS finds out. A project says by
+itself what Django has no signal for::
 
     from realtime import sessions
 
-    sessions.recheck(user)                 # a permission was removed, the user was deactivated
+    sessions.recheck(user)                 # what the user may do has changed
     sessions.sign_out(user)                # close every socket of the user
     sessions.end_session(session_key)      # a session was flushed without a sign-out
 """
@@ -24,7 +25,6 @@ from weakref import WeakKeyDictionary, WeakSet
 from channels.auth import get_user
 from channels.db import database_sync_to_async
 from django.conf import settings
-from django.contrib.auth.signals import user_logged_out
 from django.db import transaction
 from redis.exceptions import RedisError
 
@@ -109,15 +109,6 @@ def session_key(scope: dict[str, Any]) -> str | None:
     """The key of the session that a socket was opened with."""
     session = scope.get("session")
     return getattr(session, "session_key", None) if session is not None else None
-
-
-def connect_signal() -> None:
-    user_logged_out.connect(_on_sign_out, dispatch_uid="realtime.sessions")
-
-
-def _on_sign_out(sender: Any, request: Any, **kwargs: Any) -> None:
-    if key := getattr(getattr(request, "session", None), "session_key", None):
-        end_session(key)
 
 
 def _mark_of_user(user: Any) -> str:

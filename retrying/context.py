@@ -93,7 +93,7 @@ class CurrentJob:
         """Put an event of the handler's own on the job's topic. Raises LeaseLost, InvalidJob (not JSON, too large).
 
         It returns before the event is stored; all that was said is stored, in order, before the attempt ends. With
-        more than 1,000 events waiting it blocks until there is room; in a coroutine, await ``aemit`` for that.
+        more than 1,000 events or 1 MiB waiting it blocks until there is room; in a coroutine, await ``aemit`` for that.
         """
         self._say(_event(data))
 

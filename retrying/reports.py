@@ -28,10 +28,12 @@ logger = logging.getLogger("retrying.worker")
 BATCH_SECONDS = 0.01
 #: Seconds between two progress reports of one attempt: the newest wins, and the last one is always sent.
 PROGRESS_SECONDS = 0.2
-#: Events in one batch: bounds one script's time on the server.
+#: Events, and bytes of theirs, in one batch: bounds one script's time on the server.
 BATCH_EVENTS = 100
-#: Events that may wait to be sent; who says more waits until there is room.
+BATCH_BYTES = 256 * 1024
+#: Events, and bytes of theirs, that may wait to be sent; who says more waits until there is room.
 WAITING_EVENTS = 1000
+WAITING_BYTES = 1024 * 1024
 
 
 class Report(NamedTuple):
@@ -39,6 +41,11 @@ class Report(NamedTuple):
 
     name: str
     fields: dict[str, str | float]
+
+    @property
+    def size(self) -> int:
+        """Bytes of the handler's own words, which are ASCII."""
+        return len(str(self.fields.get("data", "")))
 
 
 class Reports:
@@ -58,6 +65,7 @@ class Reports:
         self._spawn = spawn
         self._lock = threading.Lock()
         self._waiting: deque[Report] = deque()
+        self._bytes = 0  # of those
         self._progress: Report | None = None  # the newest, said too soon after the one before
         self._progress_due = 0.0  # when the next one may be sent, by the monotonic clock
         self._callers: list[Future[None]] = []  # who waits for room
@@ -80,7 +88,7 @@ class Reports:
                 return None
             if report.name == "progress" and (time.monotonic() < self._progress_due or self._progress is not None):
                 self._progress = report
-            elif len(self._waiting) >= WAITING_EVENTS:
+            elif len(self._waiting) >= WAITING_EVENTS or self._bytes >= WAITING_BYTES:
                 room: Future[None] = Future()
                 self._callers.append(room)
                 return room
@@ -88,6 +96,7 @@ class Reports:
                 if report.name == "progress":
                     self._progress_due = time.monotonic() + PROGRESS_SECONDS
                 self._waiting.append(report)
+                self._bytes += report.size
         self._loop.call_soon_threadsafe(self._send_soon)
         return None
 
@@ -131,7 +140,12 @@ class Reports:
                 self._waiting.append(self._progress)
                 self._progress = None
                 self._progress_due = time.monotonic() + PROGRESS_SECONDS
-            batch = [self._waiting.popleft() for _ in range(min(BATCH_EVENTS, len(self._waiting)))]
+            batch: list[Report] = []
+            size = 0
+            while self._waiting and len(batch) < BATCH_EVENTS and size < BATCH_BYTES:
+                batch.append(self._waiting.popleft())
+                size += batch[-1].size
+            self._bytes -= size
             self._let_in()
         return batch
 
@@ -155,12 +169,14 @@ class Reports:
     def _clear(self) -> None:
         with self._lock:
             self._waiting.clear()
+            self._bytes = 0
             self._progress = None
             self._let_in()
 
     def _let_in(self) -> None:
         for caller in self._callers:
-            caller.set_result(None)
+            if caller.set_running_or_notify_cancel():  # its handler may have been cancelled meanwhile
+                caller.set_result(None)
         self._callers.clear()
 
 

@@ -12,7 +12,7 @@ from channels.auth import AuthMiddlewareStack
 from channels.layers import channel_layers
 from channels.routing import URLRouter
 from django.conf import settings
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Group, Permission, User
 from django.contrib.sessions.models import Session
 from django.db import transaction
 from django.test import Client
@@ -93,6 +93,63 @@ async def test_a_permission_that_is_gone_is_noticed_when_it_is_said() -> None:
         StreamConsumer.banned.add("public.one")
         await announce("recheck", one.user)
         assert await socket.hear() == {"type": "close", "code": 4403}
+
+
+def taken_out_of_a_group(user: User) -> None:
+    user.groups.remove(Group.objects.get())
+
+
+def group_without_the_user(user: User) -> None:
+    Group.objects.get().user_set.remove(user)  # type: ignore[attr-defined]
+
+
+def no_groups_any_more(user: User) -> None:
+    user.groups.clear()
+
+
+def stripped_of_a_permission(user: User) -> None:
+    user.user_permissions.remove(Permission.objects.get(codename="view_session"))
+
+
+@pytest.mark.parametrize(
+    "change", [taken_out_of_a_group, group_without_the_user, no_groups_any_more, stripped_of_a_permission]
+)
+async def test_a_permission_that_djangos_models_lose_is_gone_at_once(
+    change: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def by_permission(self: StreamConsumer, topic: str) -> bool:
+        wanted = "sessions.view_session" if change is stripped_of_a_permission else "sessions.add_session"
+        return bool(await sync_to_async(self.user.has_perm)(wanted))
+
+    def prepare(user: User) -> None:
+        group = Group.objects.create(name="authors")
+        group.permissions.add(Permission.objects.get(codename="add_session"))
+        user.groups.add(group)
+        user.user_permissions.add(Permission.objects.get(codename="view_session"))
+
+    monkeypatch.setattr(StreamConsumer, "may_follow", by_permission)
+    one = await visitor("one")
+    await sync_to_async(prepare)(one.user)
+    async with one.socket() as socket:
+        await sync_to_async(change)(one.user)
+        assert await socket.hear() == {"type": "close", "code": 4403}
+
+
+def deactivated(user: User) -> None:
+    user.is_active = False
+    user.save()
+
+
+def deleted(user: User) -> None:
+    user.delete()
+
+
+@pytest.mark.parametrize("change", [deactivated, deleted])
+async def test_a_user_who_is_no_more_is_signed_out_at_once(change: Any) -> None:
+    one = await visitor("one")
+    async with one.socket() as socket:
+        await sync_to_async(change)(one.user)
+        assert await socket.hear() == {"type": "close", "code": 4401}
 
 
 async def test_a_session_that_was_flushed() -> None:

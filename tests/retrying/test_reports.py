@@ -12,7 +12,7 @@ from channels.consumer import AsyncConsumer, SyncConsumer
 
 from retrying import LeaseLost, RetryPolicy, State, aenqueue, current_job, topics
 from retrying.layers import get_layer
-from retrying.reports import PROGRESS_SECONDS, WAITING_EVENTS
+from retrying.reports import PROGRESS_SECONDS, WAITING_BYTES, WAITING_EVENTS
 from tests.conftest import await_for
 from tests.retrying.running import CHANNEL, reached, running
 
@@ -66,6 +66,46 @@ async def test_a_sync_handler_that_says_more_than_is_sent_waits_for_room() -> No
         tokens = [event.data["data"]["token"] for event in await events() if event.name == "emit"]
     assert tokens == list(range(3000))
     assert most <= WAITING_EVENTS
+
+
+@pytest.mark.usefixtures("_long_topics")
+async def test_large_events_wait_for_room_sooner() -> None:
+    most = 0
+
+    class Async(AsyncConsumer):
+        async def work_do(self, message: dict[str, Any]) -> None:
+            nonlocal most
+            job = current_job()
+            for number in range(300):
+                await job.aemit({"number": number, "text": "x" * 16_000})
+                most = max(most, job._reports._bytes)
+
+    await aenqueue(CHANNEL, MESSAGE, job_id="a", topic="t")
+    async with running(Async):
+        await reached("a", State.SUCCEEDED)
+        found = [event.data["data"]["number"] for event in await events() if event.name == "emit"]
+    assert found == list(range(300))
+    assert most <= WAITING_BYTES + 17_000
+
+
+@pytest.mark.usefixtures("_long_topics")
+async def test_who_stops_waiting_for_room_harms_nobody() -> None:
+    class Async(AsyncConsumer):
+        async def work_do(self, message: dict[str, Any]) -> None:
+            job = current_job()
+            for _ in range(WAITING_EVENTS):
+                job.emit({})
+            waiting = asyncio.create_task(job.aemit({"impatient": True}))
+            await asyncio.sleep(0)  # it waits
+            waiting.cancel()
+            await asyncio.wait([waiting])
+            await job.aemit({"last": True})
+
+    await aenqueue(CHANNEL, MESSAGE, job_id="a", topic="t")
+    async with running(Async):
+        await reached("a", State.SUCCEEDED)
+        found = [event.data["data"] for event in await events() if event.name == "emit"]
+    assert found == [{}] * WAITING_EVENTS + [{"last": True}]
 
 
 async def test_emit_in_a_coroutine_says_when_it_must_be_awaited() -> None:
