@@ -16,7 +16,7 @@ from retrying import InvalidSchedule, StoreUnavailable, schedule
 from retrying.schedule import Status
 
 from . import tasks
-from .models import Batch, Forecast, Quarter, Repository
+from .models import Batch, Forecast, Precomputed, Quarter, Repository
 from .precomputed import read
 from .spread import MAX_COUNT
 
@@ -31,12 +31,10 @@ STORE_AWAY = "The store (Redis) does not answer. What was computed before is sho
 @login_required
 def insights(request: HttpRequest) -> HttpResponse:
     began = time.monotonic()
-    found = {
-        **_state(),
-        "chart": _chart(list(Quarter.objects.order_by("-start")[:QUARTERS])),
-        "repositories": Repository.objects.all(),
-        "statistics": read("statistics"),
-    }
+    found = {**_state(), "statistics": read("statistics")}
+    found["drawing"] = _drawing(found["statistics"], found["forecast_words"])  # before what it marks: rather too old
+    found["chart"] = _chart(list(Quarter.objects.order_by("-start")[:QUARTERS]))
+    found["repositories"] = Repository.objects.all()
     found["read_ms"] = f"{(time.monotonic() - began) * 1000:.1f}"
     return render(request, "insights/page.html", found)
 
@@ -58,9 +56,7 @@ def state(request: HttpRequest) -> JsonResponse:
     for status in found["schedules"].values():
         texts[f"next-{status.name}"] = status.next.isoformat() if status.next else ""
         texts[f"last-{status.name}"] = status.last.isoformat() if status.last else ""
-    added_up = Quarter.objects.order_by("-start").values_list("start", "accepted", "delivered").first()
-    drawing = f"{texts['as-of']} {_seen_at()} {found['forecast_words']} {added_up}"
-    return JsonResponse({"texts": texts, "drawing": drawing})
+    return JsonResponse({"texts": texts, "drawing": _drawing(value, found["forecast_words"])})
 
 
 @require_POST
@@ -147,9 +143,11 @@ def _forecast_words(forecast: Forecast | None) -> str:
     return f"computed in {(forecast.finished_at - forecast.started_at).total_seconds():.1f} s"
 
 
-def _seen_at() -> str:
-    newest = Repository.objects.values_list("seen_at", flat=True).first()
-    return newest.isoformat() if newest else ""
+def _drawing(statistics: Precomputed | None, forecast_words: str) -> str:
+    """A mark of what the tables and the chart are made of: another one, and they are to be drawn again."""
+    seen_at = Repository.objects.values_list("seen_at", flat=True).first()
+    added_up = Quarter.objects.order_by("-start").values_list("start", "accepted", "delivered").first()
+    return f"{statistics and statistics.as_of} {seen_at} {added_up} {forecast_words}"
 
 
 def _chart(newest_first: list[Quarter]) -> dict[str, Any]:

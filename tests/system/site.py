@@ -122,6 +122,7 @@ def _what(pid: int) -> str:
         ("valkey", "valkey-server"),
         ("sweep", "sweep_deliveries"),
         ("web", "daphne"),
+        ("reports", "tasks.reports"),
         ("worker", "runworker"),
     ):
         if any(mark in word for word in words):

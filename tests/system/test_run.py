@@ -20,7 +20,7 @@ from tests.system.site import Site, alive, environment, get, manage, none_alive
 
 pytestmark = pytest.mark.system
 
-PARTS = {"valkey", "sweep", "web", "worker"}
+PARTS = {"valkey", "sweep", "web", "worker", "reports"}
 MAKE_WRITABLE = "make it writable for this user, or choose another directory by VAR_DIR="
 
 

@@ -2,7 +2,6 @@
 
 const EVERY_MS = 2_000;
 const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
-let drawn = null; // what the tables and the chart were made of
 
 function show(texts) {
   for (const element of document.querySelectorAll("[data-text]")) {
@@ -51,8 +50,7 @@ async function look() {
     }
     const { texts, drawing } = await answer.json();
     show(texts);
-    if (drawn !== null && drawn !== drawing) await draw();
-    drawn = drawing;
+    if (document.querySelector("main").dataset.drawing !== drawing) await draw();
   } catch {
     // the site is away for a moment: the next look tells
   }
