@@ -63,6 +63,7 @@ def test_24_disk_is_full(rig: Rig, tmp_path: Path, figure: Figure) -> None:
     with rig.load(fails=1):
         wait_for(lambda: len(rig.said("done")) > 50, "jobs are done")
         wait_for(ready.exists, "it is ready")
+        # A Python that ignores SIGXFSZ became the server (tether.py), so a write beyond this fails as on a full disk.
         size = file.stat().st_size + 20_000
         resource.prlimit(rig.server.pid, resource.RLIMIT_FSIZE, (size, unlimited[1]))
         wait_for(lambda: rig.refused >= 3, "jobs are refused")
