@@ -99,7 +99,7 @@ class StoryPage:
         self.stumble = page.get_by_label("Let the first attempt fail half-way")
         self.said = page.locator("#said")
         self.socket = page.locator("#socket")
-        self.progress = page.locator("job-progress")
+        self.progress = page.locator("#progress")
         self.bar = page.get_by_role("progressbar", name="How much of the story is told")
         self.over = page.locator("#over")
         self.story = page.locator("#story")

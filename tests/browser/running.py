@@ -110,7 +110,7 @@ class Site:
             "PYTHONUNBUFFERED": "1",
             "REDIS_URL": self.valkey.url,
             "STREAMING_BACKOFF_SECONDS": str(BACKOFF_SECONDS),
-            "STREAMING_WORD_SECONDS": "0.015",
+            "STREAMING_WORD_SECONDS": "0.01",
             "SWEEP_SECONDS": "0.5",
             "VAR_DIR": str(self.directory),
             "WEBHOOK_RECEIVER_ORIGIN": self.origin,

@@ -2,7 +2,6 @@
  * The browser's side of the realtime protocol, version 1: one socket that comes back by itself, topics that continue
  * where they were, and commands that are sent until they are answered. No dependencies. Types: client.d.ts.
  *
- *     import { connect } from "/static/realtime/client.js";
  *     const socket = connect("/ws/deliveries/", { user: "5" });
  *     socket.onstatus = (status) => show(status);
  *     const stop = socket.subscribe("user.5", { event(e) {}, snapshot(data) {} });
@@ -11,7 +10,8 @@
  *     await work.done;
  */
 
-import { CommandError, Commands, makeId } from "./commands.js";
+import { Commands, makeId } from "./commands.js";
+import { CommandError } from "./errors.js";
 import { EventStream } from "./iteration.js";
 import { isEnd, JobError, JobView } from "./job.js";
 import { MemoryOutbox, StoredOutbox } from "./outbox.js";

@@ -1,18 +1,9 @@
 /** Commands from their call to their answer, over as many connections as that takes. Imported from client.js. */
 
+import { CommandError } from "./errors.js";
 import { Timers } from "./timers.js";
 
 const ID = /^[A-Za-z0-9_-]{1,64}$/;
-
-/** Why a command or a subscription was refused or given up. `code`: see client.d.ts. */
-export class CommandError extends Error {
-  constructor(code, message, fields = {}) {
-    super(message);
-    this.name = "CommandError";
-    this.code = code;
-    this.fields = fields;
-  }
-}
 
 export function makeId() {
   const bytes = crypto.getRandomValues(new Uint8Array(16)); // randomUUID is not there on plain http

@@ -74,10 +74,13 @@ function borrow(element) {
   return [shared.socket, giveBack];
 }
 
-function seconds(ms) {
-  const left = Math.max(0, Math.ceil(ms / 1000));
-  if (left < 60) return `${left} s`;
-  return left < 3600 ? `${Math.floor(left / 60)} min ${left % 60} s` : `${Math.floor(left / 3600)} h ${Math.floor((left % 3600) / 60)} min`;
+/** "8 s", "4 min 10 s", "2 h 5 min", "3 d 4 h". */
+function duration(ms) {
+  const seconds = Math.max(0, Math.ceil(ms / 1000));
+  const [minutes, hours, days] = [60, 3600, 86_400].map((unit) => Math.floor(seconds / unit));
+  if (minutes === 0) return `${seconds} s`;
+  if (hours === 0) return `${minutes} min ${seconds % 60} s`;
+  return days === 0 ? `${hours} h ${minutes % 60} min` : `${days} d ${hours % 24} h`;
 }
 
 export class JobProgress extends HTMLElement {
@@ -242,7 +245,7 @@ export class JobProgress extends HTMLElement {
     clearTimeout(this.#timers.tick);
     if (due !== null && this.#following) {
       const left = due - this.#following.socket.serverTime;
-      notes.splice(1, 0, left > 0 ? words.startsIn(seconds(left)) : words.due);
+      notes.splice(1, 0, left > 0 ? words.startsIn(duration(left)) : words.due);
       this.#timers.tick = setTimeout(() => this.refresh(), left > 0 ? left % 1000 || 1000 : 1000);
     }
     const { state, reason } = this.#following?.socket.status ?? { state: "live" };

@@ -1,6 +1,6 @@
 /** The followed topics: where each handler is, what is asked for, gaps. Imported from client.js. */
 
-import { CommandError } from "./commands.js";
+import { CommandError } from "./errors.js";
 import { RETRYABLE } from "./iteration.js";
 import { backoff, Timers } from "./timers.js";
 
