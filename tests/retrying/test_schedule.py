@@ -396,8 +396,7 @@ def clockwork(settings: Any, monkeypatch: pytest.MonkeyPatch, _quick: None) -> I
     settings.TASKS = {}  # the project's own tasks aren't what these tests are about
     get_settings.cache_clear()
     Clockwork.ran = []
-    monkeypatch.setattr("retrying.schedule.discovery.get_default_application", lambda: routed(Clockwork))
-    monkeypatch.setattr("retrying.doctor.work.get_default_application", lambda: routed(Clockwork))
+    monkeypatch.setattr("retrying.routes.get_default_application", lambda: routed(Clockwork))
     yield Clockwork
     get_settings.cache_clear()
 
@@ -416,7 +415,7 @@ def test_two_of_one_name_are_refused(clockwork: Any, monkeypatch: pytest.MonkeyP
         @periodic(every=MINUTE, name="same")
         async def other(self, message: dict[str, Any]) -> None: ...
 
-    monkeypatch.setattr("retrying.schedule.discovery.get_default_application", lambda: routed(Twice))
+    monkeypatch.setattr("retrying.routes.get_default_application", lambda: routed(Twice))
     with pytest.raises(InvalidSchedule, match="two schedules are named 'same'"):
         declared()
 

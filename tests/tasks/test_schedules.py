@@ -65,7 +65,7 @@ async def test_slots_are_tasks_with_results() -> None:
 
 
 def test_one_is_run_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("retrying.schedule.discovery.get_default_application", lambda: NOTHING)
+    monkeypatch.setattr("retrying.routes.get_default_application", lambda: NOTHING)
     id = schedule.run("nightly")
     run_until_idle(CHANNEL, application=NOTHING)
     assert tasks.nightly.get_result(id).return_value == 30
