@@ -93,12 +93,11 @@ class Inbox:
         # In a task of its own: asyncio.run cancels once, and the client may lose that (Python 3.11's wait_for) or take
         # it for a closed connection. A reader that went on would hold up the end of its loop for ever.
         receiving = asyncio.create_task(self._layer.receive_single(real_channel))
+        receiving.add_done_callback(lambda task: task.cancelled() or task.exception())  # seen, whatever became of us
         try:
             await asyncio.wait([receiving])
         except asyncio.CancelledError:
             await end([receiving])
-            if not receiving.cancelled():
-                receiving.exception()  # seen
             raise
         received: tuple[str | list[str], dict[str, Any]] = receiving.result()
         return received

@@ -146,12 +146,21 @@ class RetryingChannelLayer(JobLayer, RedisChannelLayer):
         return await inbox.receive(channel, real_channel)
 
     async def close_pools(self) -> None:
-        """Close every connection and reader of the running loop."""
-        inbox = self._inboxes.pop(asyncio.get_running_loop(), None)
+        """Close every connection and reader of the running loop; channels_redis' own would close other loops' too."""
+        loop = asyncio.get_running_loop()
+        inbox = self._inboxes.pop(loop, None)
         if inbox is not None:
             await inbox.close()
-        await super().close_pools()
+        await self.wait_received()
+        if loop in self._layers:
+            await self._layers[loop].flush()
         await self.store.connections.aclose()
+
+    async def wait_received(self) -> None:
+        """Wait for what cleans up behind receives of the running loop."""
+        loop = asyncio.get_running_loop()
+        if cleaners := [cleaner for cleaner in self.receive_cleaners if cleaner.get_loop() is loop]:
+            await asyncio.wait(cleaners)
 
     async def flush(self) -> None:
         """Delete the layer's messages and groups; jobs stay. See channels_redis."""
