@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import signal
 from collections.abc import Callable, Iterator
 
 import pytest
-from playwright.sync_api import BrowserContext, expect
+from playwright.sync_api import BrowserContext, Error, expect
 
 from tests.browser.conftest import Complaints
 from tests.browser.pages import StoryPage
@@ -102,8 +103,9 @@ def test_what_was_asked_for_offline_survives_a_reload_and_is_one_job(
 
 
 @pytest.mark.long
-def test_a_closed_tab_leaves_what_it_could_not_send_to_the_other_one(
-    new_story_page: NewStoryPage, story_page: StoryPage, complaints: Complaints
+@pytest.mark.parametrize("crash", [False, True], ids=["closed", "crashed"])
+def test_a_tab_that_ends_leaves_what_it_could_not_send_to_the_other_one(
+    new_story_page: NewStoryPage, story_page: StoryPage, complaints: Complaints, crash: bool
 ) -> None:
     complaints.allow(LOST_SOCKET)
     other_tab = new_story_page(like=story_page)
@@ -112,7 +114,11 @@ def test_a_closed_tab_leaves_what_it_could_not_send_to_the_other_one(
     story_page.tell_button.click()
     expect(story_page.socket).to_have_attribute("data-state", "reconnecting")
     assert other_tab.jobs() == []
-    story_page.page.close()
+    if crash:
+        with story_page.page.expect_event("crash"), contextlib.suppress(Error):
+            story_page.page.goto("chrome://crash")
+    else:
+        story_page.page.close()
     other_tab.expect_words(3)
     assert len(other_tab.jobs()) == 1
 

@@ -926,6 +926,26 @@ test("submit: the events of that job only, to its end", async () => {
   client.close();
 });
 
+test("submit: on a topic that is followed already, only what comes after the command is asked for", async () => {
+  const { client, server } = setUp(connect);
+  client.subscribe("t", recorder());
+  server.welcome();
+  server.subscribed("t", 1, 900, { replayed: 1 });
+  server.event("t", 1, 900);
+  server.heard();
+  const work = client.submit("tell");
+  const [{ id }] = server.heard();
+  server.event("t", 1, 901, "ready", {}, "j1"); // before the answer
+  server.say({ type: "ack", id, result: { topic: "t", job: "j1" } });
+  await settled();
+  assert.deepEqual(server.heard(), [{ type: "subscribe", topic: "t", epoch: 1, offset: 900 }]);
+  server.subscribed("t", 1, 902, { replayed: 2 });
+  server.event("t", 1, 901, "ready", {}, "j1");
+  server.event("t", 1, 902, "succeeded", {}, "j1");
+  assert.equal((await work.done).offset, 902);
+  client.close();
+});
+
 test("submit: done is the job's last event", async () => {
   const { client, server, work } = await submitted();
   server.subscribed("t", 1, 0);

@@ -13,9 +13,10 @@
 import { Commands, makeId } from "./commands.js";
 import { CommandError } from "./errors.js";
 import { EventStream } from "./iteration.js";
-import { isEnd, JobError, JobView } from "./job.js";
+import { JobError, JobView } from "./job.js";
 import { MemoryOutbox, StoredOutbox } from "./outbox.js";
 import { Sender } from "./sender.js";
+import { Submission } from "./submission.js";
 import { backoff, Timers } from "./timers.js";
 import { Topics } from "./topics.js";
 
@@ -196,8 +197,10 @@ class Socket extends EventTarget {
    * Send a command whose result says which job it made, {topic, job}, and follow that job to its end:
    * {id, ack, events, done}. See client.d.ts.
    */
-  submit(name, args = {}, { id = makeId(), timeout = null } = {}) {
-    return new Submission(this, id, this.command(name, args, { id, timeout }));
+  submit(name, args = {}, { id = null, timeout = null } = {}) {
+    const places = id === null ? this.#topics.places() : new Map(); // an id of the page's may have been used before
+    const made = id ?? makeId();
+    return new Submission(this, made, this.command(name, args, { id: made, timeout }), places);
   }
 
   /** Send a frame of a project's own type, if there is a connection; it is neither kept nor sent again. */
@@ -417,54 +420,5 @@ class Socket extends EventTarget {
 
   #listen(target, kind, listener) {
     target.addEventListener(kind, listener, { signal: this.#listening.signal });
-  }
-}
-
-/** A command and the job that it made. */
-class Submission {
-  /** The id of the command. */
-  id;
-  /** Promise of the command's result. */
-  ack;
-  /** Promise of the job's last event; rejects with a JobError, or a CommandError when there is no job to follow. */
-  done;
-
-  #socket;
-
-  constructor(socket, id, ack) {
-    this.#socket = socket;
-    this.id = id;
-    this.ack = ack;
-    this.done = this.#toItsEnd();
-    this.done.catch(() => {}); // who asks hears of it
-  }
-
-  /** The job's events from its first to its last. Each reading begins anew. */
-  get events() {
-    return { [Symbol.asyncIterator]: () => this.#read() };
-  }
-
-  async *#read() {
-    const { topic, job } = await this.#made();
-    const stream = this.#socket.events(topic, { keep: (item) => item.type !== "event" || item.job === job });
-    for await (const item of stream) {
-      yield item;
-      if (isEnd(item)) return;
-    }
-  }
-
-  async #toItsEnd() {
-    for await (const item of this.events) {
-      if (item.name === "succeeded") return item;
-      if (isEnd(item)) throw new JobError(item);
-      if (item.type === "reset" && item.offset === 0) throw new CommandError("lost", "The store lost the log of this job.");
-    }
-    throw new CommandError("closed", "The connection was closed before the job had ended.");
-  }
-
-  async #made() {
-    const { topic, job } = (await this.ack) ?? {};
-    if (typeof topic === "string" && typeof job === "string") return { topic, job };
-    throw new CommandError("bad_result", "submit() needs a command whose result has `topic` and `job`.");
   }
 }

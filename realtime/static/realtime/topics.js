@@ -33,6 +33,12 @@ export class Topics {
     };
   }
 
+  /** How far each topic has been told to all of its handlers: name -> {epoch, offset}. */
+  places() {
+    const found = [...this.#topics].map(([name, topic]) => [name, this.#frame(name, topic)]);
+    return new Map(found.filter(([, frame]) => frame.epoch > 0).map(([name, { epoch, offset }]) => [name, { epoch, offset }]));
+  }
+
   connected(again) {
     this.#missed = again ? 0 : null;
     for (const [name, topic] of this.#topics) this.#ask(name, topic);
