@@ -204,6 +204,14 @@ async def test_nobody_is_told_when_the_store_is_away_and_the_sign_out_goes_on(
     assert "were not told" in caplog.text
 
 
+async def test_a_project_with_another_layer_can_sign_out(settings: Any) -> None:
+    one = await visitor("one")
+    settings.CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
+    channel_layers.backends.clear()
+    await sync_to_async(one.client.logout)()
+    await sync_to_async(one.user.delete)()
+
+
 async def leave_elsewhere(visitor: Visitor) -> None:
     """What a sign-out in another process does."""
     await Session.objects.all().adelete()
