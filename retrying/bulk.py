@@ -10,11 +10,11 @@ from collections.abc import AsyncIterable, Callable, Generator, Iterable
 from dataclasses import dataclass
 from typing import Any, Unpack
 
+from . import producer
 from .exceptions import InvalidJob, StoreUnavailable
 from .joblayer import JobLayer
 from .layers import get_layer
 from .message import JobOptions, check_channel, new_job
-from .producer import prepare
 from .store.calls import Call, NewJob, Piece
 
 #: Most jobs and bytes that one request stores: bounds what is in memory, and one script's time on the server.
@@ -62,7 +62,9 @@ def enqueue_many(
     note of the error tells how many); with ``batch`` the next call goes on behind them.
     """
     layer = get_layer(using)
-    return send_many(Pieces(layer, channel, _preparer(layer, channel, options), batch, max_backlog), items)
+    return send_many(
+        Pieces(layer, channel, _preparer(layer, channel, options), batch=batch, max_backlog=max_backlog), items
+    )
 
 
 async def aenqueue_many(
@@ -76,7 +78,9 @@ async def aenqueue_many(
 ) -> EnqueuedMany:
     """``enqueue_many`` for async code; ``items`` may be async (a queryset's ``aiterator()``)."""
     layer = get_layer(using)
-    return await asend_many(Pieces(layer, channel, _preparer(layer, channel, options), batch, max_backlog), items)
+    return await asend_many(
+        Pieces(layer, channel, _preparer(layer, channel, options), batch=batch, max_backlog=max_backlog), items
+    )
 
 
 def _preparer(layer: JobLayer, channel: str, options: JobOptions) -> Callable[[Item, str | None], NewJob]:
@@ -93,7 +97,7 @@ def _preparer(layer: JobLayer, channel: str, options: JobOptions) -> Callable[[I
             if own.get("job_id") is not None:
                 raise InvalidJob("a batch makes the job ids itself: pass batch or job_id")
             own = {**own, "job_id": job_id}
-        return prepare(layer, channel, message, {**options, **own})
+        return producer.prepare(layer, channel, message, {**options, **own})
 
     return job_of
 
@@ -116,10 +120,13 @@ class Pieces:
         layer: JobLayer,
         channel: str,
         prepare: Callable[[Any, str | None], NewJob],
+        *,
         batch: str | None,
         max_backlog: int | None,
+        invalid: type[Exception] = InvalidJob,
     ) -> None:
-        """``prepare``: makes the job of an item, with the id that its batch gives it. Raises InvalidJob."""
+        """``prepare``: makes the job of an item, with the id that its batch gives it. ``invalid``: what is raised for a
+        bad item. Raises InvalidJob."""
         check_batch(batch)
         check_backlog(max_backlog)
         if max_backlog is not None:
@@ -127,6 +134,7 @@ class Pieces:
         self.layer = layer
         self._channel = channel
         self._prepare = prepare
+        self._invalid = invalid
         self._batch = batch
         self._max_backlog = max_backlog
         self._jobs: list[NewJob] = []
@@ -151,8 +159,8 @@ class Pieces:
             return False
         try:
             job = self._prepare(item, None if self._batch is None else f"{self._batch}:{index}")
-        except (ValueError, TypeError) as error:
-            raise InvalidJob(f"item {index} (the items before it are stored): {error}") from error
+        except (ValueError, TypeError, self._invalid) as error:
+            raise self._invalid(f"item {index} (the items before it are stored): {error}") from error
         self._jobs.append(job)
         self._bytes += len(job.payload)
         return len(self._jobs) >= MAX_JOBS or self._bytes >= MAX_BYTES

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import AsyncIterable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -12,6 +13,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import DEFAULT_DB_ALIAS, transaction
 from django.utils import timezone
 
+from ..bulk import EnqueuedMany, Pieces, asend_many, send_many
 from ..conf import get_settings
 from ..exceptions import InvalidJob
 from ..job import from_ms
@@ -33,7 +35,7 @@ from .message import TaskMessage, checked_arguments
 from .options import MAX_ID, Options, channel_of, channel_problem, problems
 from .registry import find, may_run, variant
 from .results import STATUSES, change, fill, new_result
-from .task import RetryingTask
+from .task import Arguments, RetryingTask
 
 __all__ = ["Prepared", "RetryingBackend", "RetryingTask"]
 
@@ -45,6 +47,14 @@ class Prepared:
     channel: str
     job: NewJob
     result: TaskResult
+
+
+def checked_id(own: str, channel: str) -> str:
+    """The id of a task's job, which is that of its result. Raises InvalidTask when it would be too long."""
+    most = MAX_ID - 1 - len(channel)
+    if len(own) > most:
+        raise InvalidTask(f"job_id takes at most {most} characters on channel {channel!r}, got {own!r}")
+    return f"{own}@{channel}"
 
 
 class RetryingBackend(BaseTaskBackend):
@@ -129,9 +139,41 @@ class RetryingBackend(BaseTaskBackend):
 
     @staticmethod
     def _stored(new: Prepared, stored: Enqueued) -> None:
-        # Not new: another job has that id already, and this is its result; refresh() tells the rest.
+        # Not new: another job has that id or unique name, and this is its result; refresh() tells the rest.
         created = None if stored.created is None else from_ms(stored.created)
-        change(new.result, status=STATUSES[stored.state], enqueued_at=created)
+        change(new.result, id=stored.id, status=STATUSES[stored.state], enqueued_at=created)
+
+    def enqueue_many(
+        self, task: Task, calls: Iterable[Arguments], *, batch: str | None = None, max_backlog: int | None = None
+    ) -> EnqueuedMany:
+        """Store a job for each of ``calls`` (see RetryingTask.enqueue_many) at once, in constant memory, whatever
+        transaction is open; ``task_enqueued`` is not sent. ``batch``, ``max_backlog`` and errors: see
+        retrying.enqueue_many; InvalidTask instead of InvalidJob for a bad item."""
+        return send_many(self._pieces(task, batch, max_backlog), calls)
+
+    async def aenqueue_many(
+        self,
+        task: Task,
+        calls: Iterable[Arguments] | AsyncIterable[Arguments],
+        *,
+        batch: str | None = None,
+        max_backlog: int | None = None,
+    ) -> EnqueuedMany:
+        """``enqueue_many`` from async code; ``calls`` may be async."""
+        return await asend_many(self._pieces(task, batch, max_backlog), calls)
+
+    def _pieces(self, task: Task, batch: str | None, max_backlog: int | None) -> Pieces:
+        self.validate_task(task)
+        channel = channel_of(task.module_path, task.queue_name)
+
+        def job_of(call: Arguments, job_id: str | None) -> NewJob:
+            if not isinstance(call, (Mapping, list, tuple)):
+                raise InvalidTask(f"arguments are a dict (by name) or a list or tuple, got {type(call).__name__}")
+            args, kwargs = ((), call) if isinstance(call, Mapping) else (call, {})
+            job = self.prepare(task, args, kwargs).job
+            return job if job_id is None else replace(job, id=checked_id(job_id, channel))
+
+        return Pieces(self.layer, channel, job_of, batch=batch, max_backlog=max_backlog, invalid=InvalidTask)
 
     def prepare(self, task: Task, args: Any, kwargs: Any) -> Prepared:
         """The job of a task, checked; nothing is written. Raises InvalidTask."""
@@ -145,9 +187,7 @@ class RetryingBackend(BaseTaskBackend):
         args, kwargs = checked_arguments(args, kwargs)
         channel = channel_of(path, task.queue_name)
         options: dict[str, Any] = {"delay": getattr(task, "delay", None), **getattr(task, "job_options", {})}
-        job_id = f"{options.pop('job_id', None) or new_id()}@{channel}"
-        if len(job_id) > MAX_ID:
-            raise InvalidTask(f"job_id takes at most {MAX_ID - 1 - len(channel)} characters on channel {channel!r}")
+        job_id = checked_id(options.pop("job_id", None) or new_id(), channel)
         message = TaskMessage(path, self.alias, task.queue_name, args, kwargs)
         run_at = task.run_after
         if run_at is not None and timezone.is_naive(run_at):  # without USE_TZ

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from ..exceptions import InvalidPolicy
 from ..message import JobOptions
 from ..policy import Backoff, RetryPolicy, to_backoff
 from .compat import InvalidTask, Task
 
+if TYPE_CHECKING:
+    from ..bulk import EnqueuedMany
+
+#: Of one call of a task: by name, or by position.
+Arguments = Mapping[str, Any] | Sequence[Any]
 #: What the Task itself says of a job.
 OF_THE_TASK = {"priority", "delay", "run_at"}
 
@@ -98,6 +103,29 @@ class RetryingTask(Task):
         if options:
             changes["job_options"] = {**self.job_options, **options}
         return replace(self, **changes)
+
+    def enqueue_many(
+        self, calls: Iterable[Arguments], *, batch: str | None = None, max_backlog: int | None = None
+    ) -> EnqueuedMany:
+        """Enqueue the task for each of ``calls``, any iterable of its arguments: a dict (by name), or a list or tuple.
+
+        See RetryingBackend.enqueue_many; it raises InvalidTask naming the index of a bad item.
+        """
+        backend: Any = self.get_backend()
+        found: EnqueuedMany = backend.enqueue_many(self, calls, batch=batch, max_backlog=max_backlog)
+        return found
+
+    async def aenqueue_many(
+        self,
+        calls: Iterable[Arguments] | AsyncIterable[Arguments],
+        *,
+        batch: str | None = None,
+        max_backlog: int | None = None,
+    ) -> EnqueuedMany:
+        """``enqueue_many`` from async code; ``calls`` may be async."""
+        backend: Any = self.get_backend()
+        found: EnqueuedMany = await backend.aenqueue_many(self, calls, batch=batch, max_backlog=max_backlog)
+        return found
 
     def __reduce__(self) -> Any:
         # By name, as functions are pickled, and with what may differ from the one of that name.
