@@ -1,8 +1,8 @@
 """Settings of the site: safe as they are; `make run` turns DEBUG on for one's own machine.
 
 Environment: DJANGO_DEBUG (0), DJANGO_SECRET_KEY (else kept in var/secret_key), ALLOWED_HOSTS (comma separated),
-REDIS_URL, DATABASE_URL, VAR_DIR, SITE_ORIGIN, WEBHOOK_RECEIVER_ORIGIN (only with DEBUG), FEED_URL, LEASE_SECONDS,
-SWEEP_SECONDS, DELIVERIES_BACKOFF_SECONDS, DELIVERIES_TIMEOUT_SECONDS, STREAMING_BACKOFF_SECONDS,
+REDIS_URL, DATABASE_URL, VAR_DIR, SITE_ORIGIN, WEBHOOK_RECEIVER_ORIGIN (only with DEBUG), FEED_URL, FUNCTIONS_URL,
+LEASE_SECONDS, SWEEP_SECONDS, DELIVERIES_BACKOFF_SECONDS, DELIVERIES_TIMEOUT_SECONDS, STREAMING_BACKOFF_SECONDS,
 STREAMING_WORD_SECONDS, BULK_RATE.
 """
 
@@ -117,9 +117,12 @@ RETRYING: dict[str, Any] = {
 #: Where people reach the site; goes into sign-in links.
 WEBHOOK_RECEIVER_ORIGIN = environment.text("WEBHOOK_RECEIVER_ORIGIN").rstrip("/") if DEBUG else ""
 SITE_ORIGIN = (environment.text("SITE_ORIGIN") or WEBHOOK_RECEIVER_ORIGIN or "http://127.0.0.1:8000").rstrip("/")
-#: Where the poll of project.insights asks; "": nowhere. While developing the site stands in for a code host.
+#: Where project.insights polls and calls functions; "": nowhere. While developing the site stands in for them.
 FEED_URL = environment.text("FEED_URL") or (
     f"{WEBHOOK_RECEIVER_ORIGIN}/stand-in/search/repositories" if WEBHOOK_RECEIVER_ORIGIN else ""
+)
+FUNCTIONS_URL = environment.text("FUNCTIONS_URL") or (
+    f"{WEBHOOK_RECEIVER_ORIGIN}/stand-in" if WEBHOOK_RECEIVER_ORIGIN else ""
 )
 SIGN_IN_LINK_SECONDS = 15 * 60
 

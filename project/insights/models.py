@@ -86,6 +86,23 @@ class Reading(models.Model):
         return f"{self.batch_id}/{self.number}: {self.value}"
 
 
+class Summary(models.Model):
+    """The statistics in a sentence, made by a function service."""
+
+    asked_at = models.DateTimeField(default=timezone.now)
+    finished_at = models.DateTimeField(null=True, blank=True)
+    #: How often the service was asked, throttled calls included.
+    calls = models.PositiveIntegerField(default=0)
+    text = models.TextField(blank=True, default="")
+
+    class Meta:
+        ordering = ["-pk"]
+        verbose_name_plural = "summaries"
+
+    def __str__(self) -> str:
+        return self.text or f"asked at {self.asked_at:%H:%M:%S}"
+
+
 class Forecast(models.Model):
     """A report that costs seconds of CPU."""
 

@@ -16,12 +16,13 @@ from retrying import InvalidSchedule, StoreUnavailable, schedule
 from retrying.schedule import Status
 
 from . import tasks
-from .models import Batch, Forecast, Precomputed, Quarter, Repository
+from .models import Batch, Forecast, Precomputed, Quarter, Repository, Summary
 from .precomputed import read
 from .spread import MAX_COUNT
 
 #: Quarters of an hour in the chart, and its height.
 QUARTERS, HEIGHT = 96, 100
+SUMMARIES = 5
 FORECAST_DELIVERIES = 1_000_000
 STORE_AWAY = "The store (Redis) does not answer. What was computed before is shown from the database."
 
@@ -50,6 +51,8 @@ def state(request: HttpRequest) -> JsonResponse:
     texts = {
         "batch": found["batch_words"],
         "forecast": found["forecast_words"],
+        "summaries": found["summaries_words"],
+        "summary": found["summary"],
         "store": found["store_words"],
         "as-of": value.as_of.isoformat() if value else "",
     }
@@ -100,6 +103,20 @@ def ask_forecast(request: HttpRequest) -> HttpResponse:
     return redirect("insights")
 
 
+@require_POST
+@login_required
+def ask_summaries(request: HttpRequest) -> HttpResponse:
+    """Several at once: the service throttles some of them."""
+    rows = [Summary.objects.create() for _ in range(SUMMARIES)]
+    try:
+        for row in rows:
+            tasks.summarise.enqueue(row.pk)
+    except StoreUnavailable:
+        Summary.objects.filter(pk__in=[row.pk for row in rows]).delete()
+        return _away(request)
+    return redirect("insights")
+
+
 def _away(request: HttpRequest) -> HttpResponse:
     return HttpResponse(STORE_AWAY, status=503, content_type="text/plain")
 
@@ -113,6 +130,8 @@ def _state() -> dict[str, Any]:
         "batch_words": _batch_words(batch),
         "forecast": forecast,
         "forecast_words": _forecast_words(forecast),
+        "summaries_words": _summaries_words(list(Summary.objects.all()[:SUMMARIES])),
+        "summary": Summary.objects.exclude(text="").values_list("text", flat=True).first() or "",
     }
 
 
@@ -141,6 +160,14 @@ def _forecast_words(forecast: Forecast | None) -> str:
     if forecast.finished_at is None:
         return "being computed"
     return f"computed in {(forecast.finished_at - forecast.started_at).total_seconds():.1f} s"
+
+
+def _summaries_words(summaries: list[Summary]) -> str:
+    if not summaries:
+        return "none yet"
+    done = sum(summary.finished_at is not None for summary in summaries)
+    calls = sum(summary.calls for summary in summaries)
+    return f"{done} of {len(summaries)} answered, {calls} calls"
 
 
 def _drawing(statistics: Precomputed | None, forecast_words: str) -> str:

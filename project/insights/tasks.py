@@ -8,14 +8,15 @@ from typing import Any
 import django
 from channels.db import database_sync_to_async
 from django.conf import settings
+from django.db.models import F
 from django.utils import timezone
 
-from retrying import periodic, retry
+from retrying import Snooze, periodic, retry
 
-from . import aggregates, feed, spread
+from . import aggregates, feed, functions, spread
 from .forecast import forecast
-from .models import Forecast
-from .precomputed import precomputed
+from .models import Forecast, Summary
+from .precomputed import precomputed, read
 
 if django.VERSION >= (6,):
     from django.tasks import task
@@ -54,6 +55,22 @@ def statistics() -> dict[str, Any]:
 def spread_inserts(batch: int) -> None:
     """Enqueue the inserts of a batch; they run at the rate of their queue. It goes on where a run before it stopped."""
     spread.enqueue(batch)
+
+
+@task
+@retry(max_retries=5, give_up_on=functions.FunctionFailed, timeout=90, deadline=3600)
+async def summarise(summary_id: int) -> None:
+    """A call to a function service: slow, so no request waits for it. Being throttled is no failure of this task, so it
+    comes back when the service says without using up an attempt; the deadline ends that."""
+    found = await database_sync_to_async(read)("statistics")
+    await Summary.objects.filter(pk=summary_id).aupdate(calls=F("calls") + 1)
+    try:
+        text = await functions.invoke(
+            settings.FUNCTIONS_URL, "summarise", found.value if found else {}, key=f"summary-{summary_id}"
+        )
+    except functions.Throttled as throttled:
+        raise Snooze(throttled.seconds) from throttled
+    await Summary.objects.filter(pk=summary_id).aupdate(text=str(text), finished_at=timezone.now())
 
 
 @task(queue_name="bulk")

@@ -41,6 +41,7 @@ class Feed(ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_port}/search/repositories"
         self.answers = [Answer()]
         self.paths: list[str] = []
+        self.keys: list[str] = []
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -55,6 +56,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(answer.body)
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.keys.append(self.headers["Idempotency-Key"])
+        self.do_GET()
 
     def log_message(self, *_: object) -> None:
         """Nothing to the console."""

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.test import Client
+from django.test import AsyncRequestFactory, Client
 
 from project.insights import tasks
-from project.insights.models import Batch, Forecast, Precomputed, Quarter, Reading, Repository
+from project.insights.models import Batch, Forecast, Precomputed, Quarter, Reading, Repository, Summary
 from project.insights.precomputed import read
-from retrying import schedule
+from retrying import jobs, schedule
 from retrying.conf import get_settings
 from retrying.schedule.discovery import declared
-from retrying.testing import Ran, advance, run_until_idle
+from retrying.testing import Ran, advance, dead_letters, run_until_idle
 from tests.insights.conftest import Answer, Feed, repositories
 
 pytestmark = pytest.mark.usefixtures("transactional_db")
@@ -149,3 +151,57 @@ def test_the_stand_in_is_a_code_host(client: Client, settings: Any) -> None:
     assert (busy.status_code, busy["Retry-After"]) == (503, "2")
     assert found.status_code == 200
     assert found.content.count(b"full_name") == 100
+
+
+# A function service
+
+
+def test_throttled_calls_come_back_without_using_up_an_attempt(signed_in: Client, feed: Feed, settings: Any) -> None:
+    settings.FUNCTIONS_URL = feed.url
+    feed.answers = [Answer(429, headers={"Retry-After": "30"})] * 7 + [Answer(200, b'"all is well"')]
+    assert signed_in.post("/insights/summaries/").status_code == 302
+    work()
+    assert jobs.counts("tasks.default").scheduled == 5
+    advance(29)
+    work()
+    assert len(feed.paths) == 5, "not before the time that the service asked for"
+    advance(11)
+    work()
+    advance(31)
+    work()
+    assert list(Summary.objects.values_list("text", flat=True)) == ["all is well"] * 5
+    assert sum(Summary.objects.values_list("calls", flat=True)) == 12
+    assert "5 of 5 answered, 12 calls" in signed_in.get("/insights/").content.decode()
+    assert feed.paths[0].endswith("/functions/summarise/invocations")
+    assert len(set(feed.keys)) == 5, "every try of a call has the same key"
+
+
+def test_a_function_that_fails_is_not_asked_again(feed: Feed, settings: Any) -> None:
+    settings.FUNCTIONS_URL = feed.url
+    feed.answers = [Answer(200, b'{"errorMessage": "no"}', {"X-Function-Error": "Unhandled"})]
+    tasks.summarise.enqueue(Summary.objects.create().pk)
+    work()
+    (letter,) = dead_letters("tasks.default")
+    assert "FunctionFailed" in (letter.job.error or "")
+    assert len(feed.paths) == 1
+
+
+@pytest.mark.parametrize("answer", [Answer(500), Answer(200, b"<html>")])
+def test_a_service_that_is_down_is_asked_again(feed: Feed, settings: Any, answer: Answer) -> None:
+    settings.FUNCTIONS_URL = feed.url
+    feed.answers = [answer, Answer(200, b'"up again"')]
+    tasks.summarise.enqueue(Summary.objects.create().pk)
+    work()
+    advance(15)
+    work()
+    assert Summary.objects.get().text == "up again"
+
+
+async def test_the_stand_in_throttles() -> None:
+    from project.insights import stand_in
+
+    request = AsyncRequestFactory().post("/", {"accepted": 3, "delivered": 2}, content_type="application/json")
+    answers = await asyncio.gather(*(stand_in.invoke(request, "summarise") for _ in range(4)))
+    assert sorted(answer.status_code for answer in answers) == [200, 200, 429, 429]
+    words = next(answer for answer in answers if answer.status_code == 200)
+    assert json.loads(words.content) == "3 deliveries in a day, 2 of them have arrived."
