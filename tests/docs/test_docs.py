@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import re
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from retrying.conf import Settings
-from retrying.policy import Exponential, RetryPolicy
+from retrying.policy import Exponential, RetryPolicy, to_backoff
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -48,6 +49,15 @@ def test_schedule_in_the_docs_is_the_schedule() -> None:
     line = re.search(r"^\| seconds, before jitter \|(.+)\|$", text, re.MULTILINE)
     assert line is not None
     assert [float(cell) for cell in line[1].split("|")] == [Exponential().delay(n) for n in range(1, 11)]
+
+
+def test_schedules_of_other_forms_are_theirs() -> None:
+    text = (ROOT / "docs/settings.md").read_text()
+    found = re.findall(r"^\| `([\[{\d][^`]*)` \|((?: \d+ \|){6})$", text, re.MULTILINE)
+    assert len(found) == 4, "exponential, linear, fixed and a list"
+    for form, cells in found:
+        backoff = to_backoff(ast.literal_eval(form))
+        assert [float(cell) for cell in cells.split("|")[:-1]] == [backoff.delay(n) for n in range(1, 7)], form
 
 
 def test_formula_stands_in_the_docs_as_in_the_docstring() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -287,3 +288,29 @@ def test_every_command_in_the_docs_is_one() -> None:
     assert actions == {
         "doctor", "stats", "jobs", "show", "redrive", "purge", "workers", "pause", "resume", "retry", "cancel",
     }  # fmt: skip
+
+
+#: Every subcommand, with what it takes.
+EVERY = {
+    "stats": [], "jobs": [CHANNEL], "show": [CHANNEL, "dead0"], "retry": [CHANNEL, "later0"],
+    "cancel": [CHANNEL, "later0", "--noinput"], "redrive": [CHANNEL, "dead0", "--noinput"],
+    "purge": [CHANNEL, "dead0", "--noinput"],
+    "pause": [CHANNEL], "resume": [CHANNEL], "workers": [], "schedule": [], "doctor": [],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_every_command_prints_json(name: str, layer_store: Store) -> None:
+    enqueue(CHANNEL, {"type": "work.do"}, job_id="later0", delay=60)
+    enqueue(CHANNEL, {"type": "work.do"}, job_id="dead0")
+    layer_store.run(layer_store.claim(CHANNEL, "w", "T", wanted=1))
+    layer_store.run(layer_store.bury(CHANNEL, [Burial(Lease("dead0", "T"), "no attempts left", "", 5)]))
+    out = io.StringIO()
+    with contextlib.suppress(SystemExit):  # doctor's status: it has something to say
+        call_command("retrying", name, *EVERY[name], "--json", stdout=out)
+    assert isinstance(json.loads(out.getvalue()), (dict, list))
+
+
+def test_every_command_is_listed_here() -> None:
+    done = process("--help")
+    assert set(re.findall(r"^    ([a-z]+) +[A-Z]", done.stdout, re.MULTILINE)) == EVERY.keys()

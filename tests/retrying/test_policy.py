@@ -109,6 +109,21 @@ def test_huge_retry_numbers_do_not_overflow(n: int) -> None:
 
 # The forms of a backoff
 
+#: What a policy's backoff takes -> seconds before each retry, before jitter; docs/settings.md has it too.
+FORMS: dict[str, tuple[Any, list[float]]] = {
+    "exponential": ({"base": 1, "factor": 3, "cap": 60}, [1, 3, 9, 27, 60, 60]),
+    "linear": ({"base": 10, "step": 15, "cap": 60}, [10, 25, 40, 55, 60, 60]),
+    "fixed": (30, [30, 30, 30, 30, 30, 30]),
+    "list": ([1, 5, 60], [1, 5, 60, 60, 60, 60]),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_schedule_of_each_form(form: str) -> None:
+    given, schedule = FORMS[form]
+    policy = RetryPolicy(backoff=to_backoff(given), max_retries=None)
+    assert [policy.backoff.delay(n) for n in range(1, 7)] == schedule  # type: ignore[union-attr]
+
 
 def test_fixed_seconds() -> None:
     for seconds in (30, 30.0, timedelta(seconds=30)):

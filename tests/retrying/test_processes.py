@@ -78,6 +78,25 @@ def test_a_worker_is_recycled_after_so_many_jobs(env: dict[str, str], effects: E
         assert worker.ended() == 0
 
 
+def test_a_worker_is_recycled_above_so_much_memory(env: dict[str, str], tmp_path: Path) -> None:
+    env = {**env, "RECYCLE_ABOVE_MIB": "1"}
+    with RunWorker(SETTINGS, "work", "--processes", "1", log=tmp_path / "log", env=env) as worker:
+        wait_for(lambda: ready(worker) >= 2, "started anew")
+        assert "MiB (RECYCLE_ABOVE_MIB)" in worker.text()
+        worker.signal(signal.SIGTERM)
+        assert worker.ended() == 0
+
+
+def test_start_and_stop_are_told(env: dict[str, str], tmp_path: Path) -> None:
+    with RunWorker(SETTINGS, "work", "--concurrency", "3", log=tmp_path / "log", env=env) as worker:
+        wait_for(lambda: ready(worker), "ready")
+        assert "consumes work: 3 at a time (--concurrency), lease 1.0 s" in worker.text()
+        worker.signal(signal.SIGTERM)
+        assert worker.ended() == 0
+        assert "stops: no new jobs, up to 25.0 s for 0 running ones" in worker.text()
+        assert "stopped" in worker.text()
+
+
 def test_heartbeat_files_tell_life_and_readiness(env: dict[str, str], tmp_path: Path) -> None:
     beat, ready_file = tmp_path / "beat", tmp_path / "beat.ready"
     with RunWorker(SETTINGS, "work", "--heartbeat-file", str(beat), log=tmp_path / "log", env=env) as worker:
