@@ -133,5 +133,5 @@ class DirectSlot:
         except BaseException as error:  # SystemExit included: a handler must not take the worker with it
             ending = ending_of(attempt, error)
         self._attempt = self.current = None
-        self.lane.handler_ended(attempt, ending)
+        self.lane.hand.handler_ended(attempt, ending)
         self.lane.want(self)

@@ -77,7 +77,7 @@ class Group:
         free = self.size - sum(item.load for item in self.lanes)
         if len(self.lanes) == 1:
             return free
-        looking = [item for item in self.lanes if item.looking]
+        looking = [item for item in self.lanes if item.intake.looking]
         if self._weights is None:
             return free if looking and looking[0] is lane else 0
         if lane not in looking:

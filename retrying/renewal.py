@@ -46,7 +46,7 @@ class Renewal(threading.Thread):
         while not self._stopping.wait(pause):
             pause = self._lease / PER_LEASE
             for lane in self._lanes:
-                in_hand = list(lane.attempts.values())
+                in_hand = list(lane.hand.attempts.values())
                 # Those whose lease is gone too: a thread that never returns keeps its slot for ever.
                 self._enforce_hard_timeout(in_hand)
                 attempts = [attempt for attempt in in_hand if not attempt.told]
@@ -68,7 +68,7 @@ class Renewal(threading.Thread):
             if answer > 0:
                 attempt.lease_until = sent + self._lease
             if answer != 1:
-                self._loop.call_soon_threadsafe(lane.renewed, attempt, answer)
+                self._loop.call_soon_threadsafe(lane.hand.renewed, attempt, answer)
         return True
 
     def _hard_end(self, attempt: Attempt) -> float:
@@ -83,7 +83,7 @@ class Renewal(threading.Thread):
             return
         logger.critical("past the hard timeout of %s s, the process exits: %s", self._hard_timeout, stuck[0])
         for lane in self._lanes:
-            others = [item.lease for item in list(lane.attempts.values()) if item not in stuck and not item.told]
+            others = [item.lease for item in list(lane.hand.attempts.values()) if item not in stuck and not item.told]
             try:
                 lane.store.run(lane.store.release(lane.channel, others))
             except Exception:  # the process ends anyway; the leases end by themselves

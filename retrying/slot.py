@@ -34,7 +34,7 @@ _SUCCESS = Ending(End.SUCCESS)
 
 
 class Slot(Protocol):
-    """Runs one job at a time. Says ``lane.want(self)`` when it is free, ``lane.handler_ended(...)`` when one ended."""
+    """Runs one job at a time. Tells ``lane.want()`` that it is free, ``lane.hand.handler_ended()`` how one ended."""
 
     #: The job of the running handler.
     current: CurrentJob | None
@@ -158,7 +158,7 @@ class InstanceSlot:
         delivery = self._delivery = Delivery()
         if attempt is not None:
             swallowed = attempt.settled  # handler_ended() settles the others
-            self.lane.handler_ended(attempt, _SUCCESS)
+            self.lane.hand.handler_ended(attempt, _SUCCESS)
             if swallowed:
                 # Its handler swallowed the cancellation that followed a timeout or a lost lease: no more jobs here.
                 asyncio.get_running_loop().call_soon(self._end)
@@ -190,7 +190,7 @@ class InstanceSlot:
 
     def _instance_ended(self, error: BaseException | None) -> None:
         attempt, self._attempt, self.current = self._attempt, None, None
-        self.lane.forget(self)
+        self.lane.intake.forget(self)
         if attempt is None:
             if isinstance(error, asyncio.CancelledError):
                 return  # by us
@@ -203,9 +203,9 @@ class InstanceSlot:
             elif error is not None:
                 logger.error("an idle consumer of channel %s ended", self.lane.channel, exc_info=error)
         elif attempt.settled or (self._delivery is not None and self._delivery.taken):
-            self.lane.handler_ended(attempt, self._ending(attempt, error))
+            self.lane.hand.handler_ended(attempt, self._ending(attempt, error))
         else:
-            self.lane.release(attempt)  # its handler never began
+            self.lane.hand.refuse(attempt, Ending(End.RELEASE))  # its handler never began
 
     def _ending(self, attempt: Attempt, error: BaseException | None) -> Ending:
         if attempt.settled:

@@ -45,7 +45,7 @@ async def sweep(lane: Lane) -> None:
     store = lane.store
 
     async def once(_: int) -> Swept:
-        return await store.arun(store.sweep(lane.channel, lane.worker_id, keep=lane.keep_succeeded))
+        return await store.arun(store.sweep(lane.channel, lane.worker_id, keep=lane.channel_settings.keep_succeeded))
 
     adopting = True
     await lane.link.until_answered(lambda _: store.arun(store.remember(lane.channel)))
@@ -64,7 +64,7 @@ async def sweep(lane: Lane) -> None:
                 rescue.job_id, lane.channel, rescue.worker, rescue.rescues,
             )  # fmt: skip
         if swept.rescued or swept.promoted:
-            lane.look()
+            lane.intake.look()
         if max(len(swept.rescued), swept.promoted, swept.purged) < LIMIT:
             pause = lane.settings.SWEEP_SECONDS * random.uniform(0.8, 1.0)
             await asyncio.sleep(began + pause - time.monotonic())

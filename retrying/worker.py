@@ -17,9 +17,10 @@ from redis.exceptions import RedisError
 from . import reconnect
 from .conf import Settings, get_settings
 from .group import Consumption, Group, parse
+from .hand import TICK, OnEnd
 from .heartbeat import Heartbeat, memory_mib
 from .joblayer import JobLayer
-from .lane import TICK, Lane, OnEnd
+from .lane import Lane
 from .processes import SUPERVISED
 from .renewal import Renewal
 from .routes import ApplicationRoute, Route
@@ -113,7 +114,7 @@ class Worker:
             await reconnect.end(beside)
             logger.info(
                 "worker %s stops: no new jobs, up to %s s for %d running ones",
-                self.id, self.shutdown_timeout, sum(len(lane.attempts) for lane in lanes),
+                self.id, self.shutdown_timeout, sum(len(lane.hand.attempts) for lane in lanes),
             )  # fmt: skip
             await asyncio.gather(*(lane.drain(self.shutdown_timeout, self._hurry) for lane in lanes))
         finally:
@@ -176,12 +177,12 @@ class Worker:
         while True:
             await asyncio.sleep(TICK)
             for lane in lanes:
-                lane.tick()
+                lane.hand.tick()
             ticks += 1
             if ticks % TICKS_PER_LOOK == 0:
                 if self._heartbeat is not None:
                     self._heartbeat.beat(ready=all(lane.consuming for lane in lanes))
-                self._look_at_itself(sum(lane.done for lane in lanes))
+                self._look_at_itself(sum(lane.hand.done for lane in lanes))
 
     def _look_at_itself(self, done: int) -> None:
         if self._stop.is_set():

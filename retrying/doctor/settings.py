@@ -9,8 +9,8 @@ from django.core.checks import ERROR, WARNING, registry
 
 from ..conf import get_settings
 from ..exceptions import RetryingError
+from ..hand import FENCE_MARGIN, TICK
 from ..jobs import routed
-from ..lane import FENCE_MARGIN, TICK
 from ..policy import RetryPolicy
 from ..renewal import PER_LEASE
 from ..routes import ApplicationRoute, project_application

@@ -1,0 +1,214 @@
+"""How jobs come into a lane: claimed for slots that wait, when there may be some; successes travel along."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+from redis.exceptions import RedisError
+
+from . import reconnect
+from .attempt import Attempt, End, Ending, trace_of
+from .exceptions import Bury
+from .message import new_id
+from .routes import Handler, NoHandler
+from .settlement import results
+from .store.calls import Call, Claim, Claimed
+
+if TYPE_CHECKING:
+    from .lane import Lane
+    from .slot import Slot
+
+logger = logging.getLogger("retrying.worker")
+
+#: Most jobs that one claim asks for, and most successes that it reports: bounds one script's time on the server.
+MAX_BATCH = 200
+
+
+class Intake:
+    """Asks the store for jobs: one request at a time, and none while there is nothing to ask for."""
+
+    def __init__(self, lane: Lane) -> None:
+        self.lane = lane
+        #: A claim is on its way: jobs may be leased that we don't know of yet.
+        self.claiming = False
+        self._wanting: dict[Slot, None] = {}
+        self._wake = asyncio.Event()
+        #: There may be ready jobs: the last claim took all it asked for, or something rang.
+        self._look = True
+        #: The doorbell was taken: it must be answered or passed on.
+        self._rang = False
+        #: The channel's rate lets no more jobs pass before a time that a timer waits for; a bell doesn't matter.
+        self._held = False
+        #: Slots wait, and the last look found nothing.
+        self._hungry = asyncio.Event()
+        self._due_timer: asyncio.TimerHandle | None = None
+
+    # What there is to do
+
+    def want(self, slot: Slot) -> None:
+        self._wanting[slot] = None
+        self._wake.set()
+
+    def forget(self, slot: Slot) -> None:
+        self._wanting.pop(slot, None)
+
+    def wake(self) -> None:
+        """Something changed: look again at what there is to do."""
+        self._wake.set()
+
+    def look(self) -> None:
+        """There may be ready jobs."""
+        self._look = True
+        self._held = False
+        self._wake.set()
+
+    @property
+    def looking(self) -> bool:
+        """Whether it could take another job, and there may be one."""
+        return self._look and bool(self._wanting)
+
+    async def listen(self) -> None:
+        """Wait for the doorbell while slots are hungry; the poll is the floor when a ring is lost. For ever."""
+        store = self.lane.store
+        bell = store.keys(self.lane.channel).bell
+        failures = 0
+        while True:
+            await self._hungry.wait()
+            try:
+                rung = await store.connections.async_().blpop([bell], timeout=self.lane.settings.POLL_SECONDS)
+            except (RedisError, OSError):
+                await asyncio.sleep(reconnect.delay(failures))
+                failures += 1
+                rung = None
+            else:
+                failures = 0
+            self._rang = self._rang or rung is not None
+            self._hungry.clear()
+            self.look()
+
+    def stop(self) -> None:
+        if self._due_timer is not None:
+            self._due_timer.cancel()
+
+    def _watch_due(self, next_due: int | None) -> None:
+        if self._due_timer is not None:
+            self._due_timer.cancel()
+            self._due_timer = None
+        if next_due is not None and not self.lane.stopping:
+            self._due_timer = asyncio.get_running_loop().call_later(next_due / 1000 + 0.001, self.look)
+
+    # Claiming
+
+    async def feed(self) -> None:
+        """Claim, for ever."""
+        lane, hand = self.lane, self.lane.hand
+        while True:
+            wanted = 0 if lane.stopping else min(len(self._wanting), lane.group.allows(lane), MAX_BATCH)
+            batch = hand.succeeded[:MAX_BATCH]
+            if not (batch or self._rang or (wanted and self._look)):
+                if self._wanting and not self._look and not self._held:
+                    self._hungry.set()
+                await self._wake.wait()
+                self._wake.clear()
+                continue
+            self._rang = False
+            self._hungry.clear()
+            lane.group.took(lane, wanted)
+            lane.load += wanted
+            self.claiming = True
+            token, sent, claim = await self._claim(wanted, batch)
+            self.claiming = False
+            lane.load -= wanted - len(claim.jobs)
+            del hand.succeeded[: len(batch)]
+            for attempt, answer in zip(batch, claim.settled, strict=True):
+                hand.told(attempt, Ending(End.SUCCESS), answer)
+            if wanted:
+                self._look = len(claim.jobs) >= wanted
+                self._held = claim.held is not None
+            if not self._held or wanted:
+                self._watch_due(claim.held if self._held else claim.next_due)
+            for job in claim.jobs:
+                self._begin(job, token, sent)
+            if len(claim.jobs) < wanted:
+                lane.group.changed()
+            hand.check_empty()
+
+    async def _claim(self, wanted: int, batch: list[Attempt]) -> tuple[str, float, Claim]:
+        """The token, when the request that was answered was sent, and the answer."""
+        token = new_id()
+        sent = 0.0
+
+        async def claim(failures: int) -> Claim:
+            nonlocal sent
+            sent = time.monotonic()
+            return await self.lane.store.arun(self.call(token, wanted, batch, repeated=failures > 0))
+
+        answer = await self.lane.link.until_answered(claim)
+        return token, sent, answer
+
+    def call(self, token: str, wanted: int, succeeded: list[Attempt], *, repeated: bool = False) -> Call[Claim]:
+        """The request that tells of ``succeeded`` and claims ``wanted`` jobs."""
+        lane = self.lane
+        return lane.store.claim(
+            lane.channel, lane.worker_id, token,
+            wanted=wanted, succeeded=[attempt.lease for attempt in succeeded], results=results(succeeded),
+            keep=lane.channel_settings.keep_succeeded, limit=lane.channel_settings.total_concurrency,
+            throttle=lane.channel_settings.throttle, repeated=repeated,
+        )  # fmt: skip
+
+    def _begin(self, job: Claimed, token: str, sent: float) -> None:
+        lane, hand = self.lane, self.lane.hand
+        attempt, message, problem = self._read(job, token, sent + lane.settings.LEASE_SECONDS)
+        before = hand.attempts.get(job.id)
+        if before is not None and not before.ended:
+            # An earlier attempt lost its lease, and its handler is a thread that can't be cancelled: no job runs
+            # twice at once in one process. (One that ended was given back, and this claim overtook the store's answer.)
+            hand.refuse(attempt, Ending(End.SNOOZE, delay=1.0))
+            return
+        hand.attempts[job.id] = attempt
+        if problem:
+            hand.refuse(attempt, Ending(End.BURIAL, reason=problem, error=problem, trace=trace_of(Bury(problem))))
+            return
+        slot = None if lane.stopping else next((slot for slot in self._wanting if slot.wants), None)
+        if slot is None:
+            # Meanwhile the instance that asked for it ended, or the worker was told to stop.
+            hand.refuse(attempt, Ending(End.RELEASE))
+            return
+        del self._wanting[slot]
+        attempt.slot = slot
+        logger.debug("started %s", attempt)
+        slot.deliver(attempt, message)
+
+    def _read(self, job: Claimed, token: str, lease_until: float) -> tuple[Attempt, dict[str, Any], str]:
+        """The attempt, its message, and why it can't be run: "" when it can."""
+        lane = self.lane
+        problem = ""
+        message: dict[str, Any] = {}
+        try:
+            message = lane.layer.decode(job.payload)
+        except ValueError as error:
+            problem = f"its message can't be decoded: {error}"
+        message_type = message.get("type")
+        if not problem and (not isinstance(message_type, str) or not message_type):
+            problem = "its message has no type"
+        try:
+            handler = lane.route.handler(message_type if isinstance(message_type, str) else "")
+        except NoHandler as error:
+            problem = problem or str(error)
+            handler = Handler(lane.channel_settings.policy, cancellable=True)
+        policy = handler.policy
+        if job.policy:
+            try:
+                policy = policy.merged_json(job.policy)
+            except (ValueError, TypeError) as error:
+                problem = problem or f"its policy can't be read: {error}"
+        if not problem and policy.deadline is not None and job.age / 1000 >= policy.deadline:
+            problem = f"its deadline of {policy.deadline} s after it was enqueued has passed"
+        attempt = Attempt(
+            lane.channel, job, token, message_type=str(message_type),
+            policy=policy, cancellable=handler.cancellable, worker=lane.worker_id, lease_until=lease_until,
+        )  # fmt: skip
+        return attempt, message, problem
