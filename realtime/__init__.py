@@ -7,7 +7,8 @@
 ``static/realtime/client.js``  the browser's side
 
 How it works: ``mixins`` hooks a ``socket`` into a consumer; its ``subscriptions`` are ``follower``s of the ``feed``s
-that the ``hub`` of the event loop reads when ``bells`` ring; ``outgoing`` sends, no faster than the browser reads.
+that the ``hub`` of the event loop reads when ``bells`` ring; ``outgoing`` sends, no faster than the browser reads;
+``seats`` counts the sockets of a user.
 """
 
 __all__ = ["consumers", "protocol", "sessions"]

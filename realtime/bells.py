@@ -9,11 +9,12 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from redis.asyncio.client import PubSub
+from redis.exceptions import RedisError
 
 from retrying import topics
 from retrying.reconnect import end
@@ -34,7 +35,7 @@ FINISH_SECONDS = 1.0
 Heard = Callable[[str], None]
 
 
-async def to_its_end(request: Coroutine[Any, Any, Result]) -> Result:
+async def to_its_end(request: Awaitable[Result]) -> Result:
     """Await a request; when cancelled, let it end first: cut while it connects, it would leave its socket open."""
     task = asyncio.ensure_future(request)
     try:
@@ -83,6 +84,16 @@ class Bells:
             return
         self._all.pop(asyncio.get_running_loop(), None)  # first: who listens from now on gets bells of their own
         await end(self._tasks)
+
+    def announce(self, key: str, news: str) -> None:
+        """Announce something to whoever listens; it may get lost."""
+        self._spawn(self._publish(key, news))
+
+    async def _publish(self, key: str, news: str) -> None:
+        try:
+            await to_its_end(topics.client().publish(key, news))
+        except (RedisError, OSError) as error:
+            logger.debug("Not announced: %s (%s)", news, error)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

@@ -27,7 +27,7 @@ class JobTopicsMixin(_Base):
     channel: ClassVar[str] = ""
     #: Bytes in one frame from the browser (of UTF-8, when it is text).
     max_frame_bytes: ClassVar[int] = protocol.FRAME_BYTES
-    #: Sockets of one user in one process; the oldest gives way to a new one (4409). None: any number.
+    #: Sockets of one user in all processes; the oldest gives way to a new one (4409). None: any number.
     sockets_per_user: ClassVar[int | None] = protocol.SOCKETS_PER_USER
     #: Whether frames that are not of the protocol go to the consumer; else they are refused.
     takes_other_frames: ClassVar[bool] = True

@@ -26,7 +26,7 @@ FRAMES_PER_SECOND = 20.0
 FRAMES_BURST = 40
 #: Topics followed by one socket.
 SUBSCRIPTIONS = 50
-#: Sockets of one user in one server process; the oldest gives way. `JobTopicsMixin.sockets_per_user` overrides it.
+#: Sockets of one user, in all server processes; the oldest gives way. `JobTopicsMixin.sockets_per_user` overrides it.
 SOCKETS_PER_USER = 20
 #: Commands and subscriptions of one socket that wait for their turn.
 WAITING_FRAMES = 64

@@ -19,9 +19,10 @@ from . import limits, protocol, sessions
 from .commands import CommandError
 from .failures import error_frame
 from .follower import Follower
-from .limits import TokenBucket, seats
+from .limits import TokenBucket
 from .outgoing import Outgoing, TooSlow
 from .protocol import Close, Code
+from .seats import Seats
 from .subscriptions import Subscriptions
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ class JobSocket:
     """One socket. Commands and subscriptions are handled one after the other, in the order in which they came."""
 
     loop: asyncio.AbstractEventLoop
+    #: Sockets that its user may have open.
+    most: int
 
     def __init__(self, consumer: JobTopicsMixin) -> None:
         #: It was welcomed, and nobody has closed it.
@@ -56,7 +59,7 @@ class JobSocket:
         self._closer: asyncio.Task[None] | None = None
         self._recheck_timer: asyncio.TimerHandle | None = None
         self._marks: tuple[str, ...] | None = None
-        self._seat: str | None = None
+        self._seat: tuple[str, str] | None = None
 
     # From the browser.
 
@@ -91,9 +94,8 @@ class JobSocket:
         self._marks = sessions.marks_of(self._consumer.scope)
         sessions.register(self, self._marks)
         if user is not None and self._consumer.sockets_per_user is not None:
-            self._seat = str(user)
-            for oldest in seats.take(self._seat, self, self._consumer.sockets_per_user):
-                oldest.loop.call_soon_threadsafe(oldest.give_way)
+            self.most = self._consumer.sockets_per_user
+            self._seat = (str(user), Seats.current().take(str(user), self))
 
     def takes(self, text: str | None, data: bytes | None) -> bool:
         """Take a frame. False: it is not of this protocol and within the limits, the consumer's own matter."""
@@ -272,8 +274,6 @@ class JobSocket:
     async def end(self) -> None:
         """Leave nothing behind. A command that is running may finish, those behind it are dropped (and sent again)."""
         self.is_open = False
-        if self._seat is not None:
-            seats.leave(self._seat, self)
         try:
             if self._worker is not None and not self._worker.done():
                 while not self._inbox.empty():
@@ -287,3 +287,5 @@ class JobSocket:
             await self._topics.leave_all()
             if self._marks is not None:
                 await sessions.unregister(self, self._marks)
+            if self._seat is not None:
+                await Seats.current().leave(*self._seat)

@@ -11,6 +11,7 @@ from channels.testing import WebsocketCommunicator
 
 from realtime.bells import Bells
 from realtime.hub import TopicHub
+from realtime.seats import Seats
 from retrying import aenqueue, topics
 from retrying.topics import Position
 
@@ -94,5 +95,5 @@ async def trim(topic: str, keep: int) -> None:
 
 
 def hubs() -> int:
-    """How many event loops follow or listen to anything."""
-    return len(TopicHub._hubs) + len(Bells._all)
+    """How many event loops follow anything, listen, or have anybody seated."""
+    return len(TopicHub._hubs) + len(Bells._all) + len(Seats._all)

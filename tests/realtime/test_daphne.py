@@ -6,6 +6,7 @@ import asyncio
 import json
 import signal
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from realtime import sessions
+from realtime.seats import ANSWER_SECONDS
 from retrying import jobs
 from retrying.topics import Position
 from tests.conftest import await_for
@@ -95,6 +97,40 @@ async def test_a_sign_out_in_another_process_closes_the_socket_at_once(daphne: D
         assert (frames[-1]["code"], code) == ("closing", 4401)
         await say(other, type="ping")
         assert await hear(other) == {"type": "pong"}
+
+
+async def test_twenty_sockets_of_a_user_in_all_processes(daphne: Daphne, tmp_path: Path) -> None:
+    """Of 25 over two servers the five oldest give way; a server that is killed counts no more."""
+    async with AsyncExitStack() as stack:
+
+        async def opened(server: Daphne) -> ClientConnection:
+            socket = await stack.enter_async_context(server.connect(user=9))
+            assert (await hear(socket))["type"] == "welcome"
+            return socket
+
+        async def alive(sockets: list[ClientConnection]) -> list[bool]:
+            answers = []
+            for socket in sockets:
+                await socket.send('{"type":"ping"}')
+                answers.append(await hear(socket) == {"type": "pong"})
+            return answers
+
+        with Daphne(tmp_path) as other:
+            sockets = [await opened(daphne if number % 2 else other) for number in range(25)]
+            for oldest in sockets[:5]:
+                assert (await everything(oldest))[1] == 4409
+            assert all(await alive(sockets[5:]))
+            other.end(signal.SIGKILL)
+        left = [socket for number, socket in enumerate(sockets) if number >= 5 and number % 2]
+        again = [await opened(daphne) for _ in range(20 - len(left))]  # the browsers of the killed server come back
+        late = asyncio.create_task(left[0].recv())
+        await asyncio.wait([late], timeout=2 * ANSWER_SECONDS)
+        assert not late.done(), "nobody had to give way to sockets that are no more"
+        late.cancel()
+        assert all(await alive(again))
+        newest = await opened(daphne)
+        assert (await everything(left[0]))[1] == 4409
+        assert all(await alive([*left[1:], *again, newest]))
 
 
 async def test_large_frames_are_answered_and_huge_ones_end_the_socket(daphne: Daphne) -> None:

@@ -15,7 +15,6 @@ from django.urls import path
 from realtime import protocol
 from realtime.consumers import JobTopicsMixin, UserJobsConsumer, command, user_topic
 from retrying import aenqueue
-from tests.conftest import await_for
 
 from .app import CHANNEL, UserOfQuery
 from .browser import PATIENCE, Browser, browser, happen
@@ -79,6 +78,7 @@ async def test_topics_and_commands_beside_messages_of_its_own() -> None:
 
 async def test_its_own_messages_have_the_same_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(protocol, "FRAMES_BURST", 3)
+    monkeypatch.setattr(protocol, "FRAMES_PER_SECOND", 0.001)
     async with browser(app=room) as socket:
         await socket.send_to(text_data='"' + "x" * protocol.FRAME_BYTES + '"')
         assert (await socket.hear_only("error"))["code"] == "bad_frame"
@@ -142,11 +142,3 @@ async def test_everything_of_this_user_needs_no_code() -> None:
 def test_a_topic_can_not_be_made_to_lie_below_another_users(key: Any) -> None:
     with pytest.raises(ValueError, match="letters, digits"):
         user_topic(type("Odd", (), {"pk": key})())
-
-
-async def test_nothing_is_seated_when_all_have_left() -> None:
-    from realtime.limits import seats
-
-    async with browser(app=mine):
-        assert "5" in seats._taken
-    await await_for(lambda: not seats._taken, "the seat is given back")

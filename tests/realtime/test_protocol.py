@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from realtime import protocol
-from realtime.limits import Seats, TokenBucket
+from realtime.limits import TokenBucket
 from realtime.outgoing import Outgoing
 from realtime.protocol import Close
 from tests.conftest import await_for
@@ -114,18 +114,6 @@ def test_the_bucket_gives_its_burst_and_then_its_pace() -> None:
     assert [bucket.take() for _ in range(2)] == [True, False]
     now += 3600
     assert [bucket.take() for _ in range(41)] == [True] * 40 + [False]
-
-
-def test_the_oldest_sockets_give_way() -> None:
-    seats = Seats()
-    assert [seats.take("5", socket, 2) for socket in "abcd"] == [[], [], ["a"], ["b"]]
-    assert seats.take("6", "x", 2) == [], "somebody else's are not counted"
-    seats.leave("5", "a")  # it had no seat any more
-    seats.leave("5", "c")
-    assert seats.take("5", "e", 2) == []
-    for user, socket in ("5", "d"), ("5", "e"), ("6", "x"):
-        seats.leave(user, socket)
-    assert not seats._taken
 
 
 async def test_only_checks_that_were_made_are_confirmed(monkeypatch: pytest.MonkeyPatch) -> None:
