@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -18,39 +18,14 @@ from project.development.valkey import Valkey
 from retrying.exceptions import StoreUnavailable
 from retrying.job import State
 from tests.conftest import wait_for
+from tests.faults.clock import HOUR, Clock
 from tests.faults.conftest import Figure
-from tests.faults.rig import CHANNEL, LEASE, PREFIX, Rig
-from tests.servers import faketime
+from tests.faults.rig import CHANNEL, PREFIX, Rig
 
 pytestmark = pytest.mark.timeout(120)
 long = pytest.mark.long
 
-HOUR, TEN_MINUTES = 3600, 600
-
-
-class Clock:
-    """The wall clock of processes started with ``env``: wrong by ``offset`` seconds, from now on."""
-
-    def __init__(self, file: Path) -> None:
-        self._file = file
-        self.offset = 0
-        self.env = {
-            "LD_PRELOAD": str(faketime()),
-            "FAKETIME_TIMESTAMP_FILE": str(file),
-            "FAKETIME_NO_CACHE": "1",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        }
-
-    @property
-    def offset(self) -> int:
-        return self._offset
-
-    @offset.setter
-    def offset(self, seconds: int) -> None:
-        self._offset = seconds
-        new = self._file.with_suffix(".new")  # never read half-written
-        new.write_text(f"{seconds:+d}")
-        new.replace(self._file)
+TEN_MINUTES = 600
 
 
 @long
@@ -90,29 +65,19 @@ def test_24_disk_is_full(rig: Rig, tmp_path: Path, figure: Figure) -> None:
 @pytest.mark.parametrize("skew", [pytest.param("+1 h", marks=long), pytest.param("-1 h", marks=long), "jumping"])
 def test_25_wrong_clock(rig: Rig, tmp_path: Path, skew: str) -> None:
     """Due times and leases go by the server's clock: Rig.check finds nothing early, nothing twice."""
+    rig.lease = 2.0
     clock = Clock(tmp_path / "clock")
     clock.offset = -HOUR if skew == "-1 h" else HOUR
     shown = subprocess.check_output(
         [sys.executable, "-c", "import time; print(time.time())"], env={**os.environ, **clock.env}
     )
     assert abs(float(shown) - time.time() - clock.offset) < 60, "the preloaded library has no effect"
-    stop = threading.Event()
-
-    def jump() -> None:
-        while not stop.wait(0.7):
-            clock.offset = -clock.offset
-
-    jumps = threading.Thread(target=jump)
-    if skew == "jumping":
-        jumps.start()
-    rig.worker(**clock.env)
-    rig.worker()
-    rig.put(20, delay=1.5)
-    rig.put(20, seconds=2 * LEASE, fails=1)
-    rig.finish()
-    stop.set()
-    if skew == "jumping":
-        jumps.join()
+    with clock.jumping() if skew == "jumping" else contextlib.nullcontext():
+        rig.worker(**clock.env)
+        rig.worker()
+        rig.put(20, delay=1.5)
+        rig.put(20, seconds=1.5 * rig.lease, fails=1)
+        rig.finish()
     rig.check(repeats=False)
     assert not rig.rescued()
 
