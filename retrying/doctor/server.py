@@ -34,7 +34,8 @@ def examine_server(store: Store) -> Iterator[Finding]:
     yield from _version(info)
     if info.get("role") == "slave":
         yield _problem(
-            "It is a replica, and refuses every write.", "Point the layer at the primary or at the Sentinels."
+            "The server is a replica, and refuses every write.",
+            "Point the layer at the primary or at the Sentinels.",
         )
         return
     store.run(store.paused("doctor"))  # may this user run scripts?
@@ -108,7 +109,7 @@ def _memory(info: Info, config: Info) -> Iterator[Finding]:
         )
     if evicted := int(info.get("evicted_keys", 0)):
         yield _warning(
-            f"It has evicted {evicted} keys since it started: jobs may be among them.",
+            f"The server has evicted {evicted} keys since it started: jobs may be among them.",
             "Compare with what should have run; a project that keeps rows for its jobs finds those without one.",
         )
     limit = int(info.get("maxmemory") or config.get("maxmemory") or 0)
@@ -117,9 +118,8 @@ def _memory(info: Info, config: Info) -> Iterator[Finding]:
         limit, of_what = int(info.get("total_system_memory", 0)), "the machine's memory"
     used = int(info.get("used_memory", 0))
     if limit and used >= NEARLY_FULL * limit:
-        text = (
-            f"It uses {used / limit:.0%} of {of_what} ({limit / 2**20:.0f} MiB): when it is full, enqueue is refused."
-        )
+        share = f"{used / limit:.0%} of {of_what} ({limit / 2**20:.0f} MiB)"
+        text = f"The server uses {share}: when it is full, enqueue is refused."
         advice = "Give it more memory, start more workers, or purge: manage.py retrying purge CHANNEL --state dead."
         yield (_problem if used >= FULL * limit else _warning)(text, advice)
 
@@ -129,17 +129,17 @@ def _persistence(info: Info, config: Info | None) -> Iterator[Finding]:
     if not append:
         if config is not None and not config.get("save"):
             yield _problem(
-                "It keeps nothing on disk (appendonly no, no snapshots): when it restarts, every job is gone.",
+                "The server keeps nothing on disk (appendonly no, no snapshots): when it restarts, every job is gone.",
                 "CONFIG SET appendonly yes, and the same in its configuration file.",
             )
         elif config is not None:
             yield _warning(
-                f"It only takes snapshots (save {config['save']}): a crash loses all jobs since the last one.",
+                f"The server only takes snapshots (save {config['save']}): a crash loses all jobs since the last one.",
                 "CONFIG SET appendonly yes, and the same in its configuration file.",
             )
         else:
             yield _problem(
-                "It writes no append-only file: a crash loses all jobs, or all since the last snapshot.",
+                "The server writes no append-only file: a crash loses all jobs, or all since the last snapshot.",
                 "Turn appendonly on, or ask your provider for it.",
             )
     elif config is not None and config.get("appendfsync") == "no":
@@ -175,8 +175,8 @@ def _replicas(info: Info, config: Info | None) -> Iterator[Finding]:
     minimum = int(config.get("min-replicas-to-write", 0)) if config is not None else "min_slaves_good_slaves" in info
     if replicas and not minimum:
         yield _warning(
-            f"It has {replicas} replica{'s' if replicas > 1 else ''} and min-replicas-to-write 0: cut off from them, "
-            "it goes on taking jobs that a failover then throws away.",
+            f"The server has {replicas} replica{'s' if replicas > 1 else ''} and min-replicas-to-write 0: cut off from "
+            "them, it goes on taking jobs that a failover then throws away.",
             "CONFIG SET min-replicas-to-write 1 and min-replicas-max-lag 10.",
         )
 

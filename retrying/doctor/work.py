@@ -36,12 +36,28 @@ def examine_channels(extra: Sequence[str], using: str) -> Iterator[Finding]:
             )
         named |= routes
     known = {*named, *task_channels(), *extra}
-    for channel in sorted(known):
-        yield from _examine(channel, using)
+    yield from _examine_all(sorted(known), using)
     store = get_layer(using).store
     in_use: list[str] = store.run(store.channels())
     for channel in sorted(set(in_use) - known):
         yield from _examine_unnamed(channel, using)
+
+
+def _examine_all(channels: Sequence[str], using: str) -> Iterator[Finding]:
+    """One line for all those without work and worker: what matters should not drown in them."""
+    idle = []
+    for channel in channels:
+        found = list(_examine(channel, using))
+        yield from found
+        if not found and not jobs.workers(channel, using=using):
+            idle.append(channel)
+    if idle:
+        yield Finding(
+            Severity.NOTE,
+            "channels",
+            f"No worker, and no work: {', '.join(idle)}.",
+            f"When there is to be some: python manage.py runworker {' '.join(idle)}",
+        )
 
 
 def _examine_unnamed(channel: str, using: str) -> Iterator[Finding]:
@@ -75,10 +91,6 @@ def _examine(channel: str, using: str) -> Iterator[Finding]:
             f"{channel} has no worker: {counts.ready} jobs are ready, {counts.scheduled} scheduled and "
             f"{counts.running} were running when theirs vanished.",
             f"Start one: python manage.py runworker {channel}",
-        )
-    elif not workers:
-        yield Finding(
-            Severity.NOTE, topic, f"{channel} has no worker, and no work.", f"python manage.py runworker {channel}"
         )
     if paused is not None:
         yield Finding(

@@ -163,7 +163,7 @@ def test_a_replica_and_a_primary_that_needs_none(site: Site, good: Valkey, admin
         client.replicaof("127.0.0.1", good.port)
         wait_for(lambda: client.info("replication").get("master_link_status") == "up", "the replica is in step")
         site.on(replica.url)
-        assert found("It is a replica", severity=Severity.PROBLEM)
+        assert found("The server is a replica", severity=Severity.PROBLEM)
         site.on(good.url)
         assert found("1 replica and min-replicas-to-write 0", severity=Severity.WARNING)
         admin.config_set("min-replicas-to-write", 1)
@@ -348,7 +348,7 @@ def test_passwords_are_hidden_however_they_are_written() -> None:
 
 def test_work_that_nobody_does(site: Site, good: Valkey, admin: redis.Redis) -> None:
     site.on(good.url)
-    assert found("deliveries has no worker, and no work", severity=Severity.NOTE)
+    assert found("No worker, and no work", "deliveries", severity=Severity.NOTE)
     enqueue(CHANNEL, {"type": "work.do"})
     (finding,) = problems()
     assert "deliveries has no worker: 1 jobs are ready" in finding.text
