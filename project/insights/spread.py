@@ -5,15 +5,24 @@ from __future__ import annotations
 from .models import Batch, Reading
 
 MAX_COUNT = 1_000_000
+#: Most inserts that wait in the queue: more are added as these are made.
+MAX_BACKLOG = 20_000
 
 
-def enqueue(batch_id: int) -> int:
-    """Enqueue one job for each insert; the same ids each time, so doing it again adds none. Returns how many."""
+async def enqueue(batch_id: int) -> int:
+    """Enqueue a task for each insert of a batch, as fast as they are made; after a crash it goes on where it was.
+
+    Returns how many there are.
+    """
     from .tasks import insert_reading
 
-    batch = Batch.objects.get(pk=batch_id)
-    for number in range(batch.count):
-        insert_reading.enqueue(batch.pk, number)
+    batch = await Batch.objects.aget(pk=batch_id)
+    calls = ((batch.pk, number) for number in range(batch.count))
+    if hasattr(insert_reading, "aenqueue_many"):
+        await insert_reading.aenqueue_many(calls, batch=f"readings-{batch.pk}", max_backlog=MAX_BACKLOG)
+    else:  # a backend that takes one at a time
+        for call in calls:
+            await insert_reading.aenqueue(*call)
     return batch.count
 
 

@@ -51,10 +51,11 @@ def statistics() -> dict[str, Any]:
 
 
 @task
-@retry(max_retries=20)
-def spread_inserts(batch: int) -> None:
-    """Enqueue the inserts of a batch; they run at the rate of their queue. It goes on where a run before it stopped."""
-    spread.enqueue(batch)
+@retry(max_retries=20, timeout=None)
+async def spread_inserts(batch: int) -> None:
+    """Enqueue the inserts of a batch, which run at the rate of their queue; this lasts about as long. It goes on where
+    a run before it stopped."""
+    await spread.enqueue(batch)
 
 
 @task
