@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from realtime import protocol
+from realtime import limits, protocol
 from realtime.consumers import JobConsumer
 from retrying import jobs
 from tests.conftest import await_for
@@ -207,6 +207,27 @@ async def test_too_many_bad_frames_end_the_socket(caplog: pytest.LogCaptureFixtu
             assert frame["code"] == "bad_frame"
         assert frame["code"] == 4429
         assert "too many refused frames" in caplog.text
+
+
+async def test_what_is_refused_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "FRAMES_BURST", 4)
+    monkeypatch.setattr(protocol, "FRAMES_PER_SECOND", 0.001)
+    monkeypatch.setattr(protocol, "SUBSCRIPTIONS", 1)
+    monkeypatch.setattr(protocol, "STRIKES", 3)
+    before = limits.refused.copy()
+    async with browser() as socket:
+        await socket.send_to(text_data="nonsense")
+        await socket.hear_only("error")
+        await socket.follow("public.one")
+        await socket.say(type="subscribe", topic="public.two")
+        assert (await socket.hear_only("error"))["code"] == "too_many"
+        await socket.say(type="ping")
+        await socket.hear_only("pong")
+        for _ in range(3):
+            await socket.say(type="ping")
+        while (await socket.hear())["type"] != "close":
+            pass
+    assert limits.refused - before == {"bad_frame": 1, "too_many": 1, "too_fast": 3, "4429": 1}
 
 
 async def test_pings_are_answered_while_a_command_runs() -> None:
