@@ -22,6 +22,10 @@ class TooSlow(Exception):
     """The browser does not read what it is sent."""
 
 
+class Gone(Exception):
+    """The server of the socket takes no frames for it any more."""
+
+
 class Outgoing:
     """Replies in order, before the events of the followed topics in turns.
 
@@ -63,7 +67,7 @@ class Outgoing:
         return known
 
     async def run(self) -> None:
-        """Send, for ever. Raises TooSlow."""
+        """Send, for ever. Raises TooSlow, Gone."""
         while True:
             await self._something.wait()
             self._something.clear()
@@ -93,13 +97,19 @@ class Outgoing:
     async def _send(self, frame: str) -> None:
         if self._sent - self._confirmed > protocol.WINDOW_BYTES:
             await self._wait_for_room()
-        await self._send_text(frame)
+        await self._hand_over(frame)
         self._sent += len(frame)
         asked = self._checks[-1][1] if self._checks else self._confirmed
         if self._sent - asked >= protocol.CHECK_BYTES:
             self._number += 1
             self._checks.append((self._number, self._sent))
-            await self._send_text(protocol.encode(protocol.Check(self._number)))
+            await self._hand_over(protocol.encode(protocol.Check(self._number)))
+
+    async def _hand_over(self, frame: str) -> None:
+        try:
+            await self._send_text(frame)
+        except (OSError, RuntimeError) as error:  # RuntimeError: daphne's, between a socket's end and the word of it
+            raise Gone(str(error)) from error
 
     async def _wait_for_room(self) -> None:
         try:

@@ -20,7 +20,7 @@ from .commands import CommandError
 from .failures import error_frame
 from .follower import Follower
 from .limits import TokenBucket
-from .outgoing import Outgoing, TooSlow
+from .outgoing import Gone, Outgoing, TooSlow
 from .protocol import Close, Code
 from .seats import Seats
 from .subscriptions import Subscriptions
@@ -236,7 +236,7 @@ class JobSocket:
         except TooSlow as error:
             logger.info("Closing a socket of user %s: %s", self._who(), error)
             self.shut(Close.TRY_AGAIN)
-        except OSError as error:  # the server says so when it sends to a browser that has gone
+        except Gone as error:
             logger.debug("A socket of user %s is gone: %s", self._who(), error)
         except Exception:
             logger.exception("A socket of user %s failed", self._who())

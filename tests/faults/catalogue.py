@@ -16,6 +16,7 @@ class Fault(NamedTuple):
 
 _WORKER = "tests/retrying/test_worker.py::"
 _STORE = "tests/retrying/test_store.py::"
+_SOCKETS = "tests/streams/test_sockets.py::"
 
 FAULTS = (
     Fault(
@@ -85,6 +86,28 @@ FAULTS = (
     ),
     Fault(32, "the doorbell is lost", "found by the poll within a second", (_WORKER + "test_lost_bell",)),
     Fault(33, "the doorbell and the same id 100 times over", "one run"),
+    Fault(
+        35,
+        "10,000 events of 2 KiB beside a browser that reads a byte a second",
+        "the server's memory is flat, the socket is closed with 4503, its neighbour misses nothing",
+        (_SOCKETS + "test_a_browser_that_reads",),
+    ),
+    Fault(
+        36,
+        "5,000 idle and 500 busy sockets on one daphne process",
+        "under 40 KiB a socket above daphne's own, an event reaches 1,000 of them within a second (p99)",
+        (_SOCKETS + "test_what_an_idle_socket_takes", _SOCKETS + "test_one_event", "tests/streams/test_latency.py::"),
+    ),
+    Fault(
+        37,
+        "sockets cut a thousand times at random, tabs frozen, pages reloaded, daphne killed (once under 2,000 sockets)",
+        "every browser sees every event once and in order, every command is one job",
+        (
+            "tests/streams/test_reconnects.py::",
+            "tests/streams/test_commands.py::",
+            _SOCKETS + "test_a_storm",
+        ),
+    ),
     Fault(
         39,
         "workers of two releases side by side",

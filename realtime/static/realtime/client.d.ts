@@ -26,6 +26,8 @@ export interface Times {
   keepFor: number;
   framesPerSecond: number;
   framesBurst: number;
+  /** Commands sent and not answered; the others wait here. */
+  commandsUnderWay: number;
   /** Larger commands are refused here. */
   frameBytes: number;
   /** Beyond these many, or these bytes, without an answer, commands are refused with "outbox_full". */

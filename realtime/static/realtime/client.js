@@ -39,6 +39,7 @@ export const DEFAULTS = Object.freeze({
   keepFor: 86_400_000, // a command that was never sent
   framesPerSecond: 15,
   framesBurst: 30,
+  commandsUnderWay: 10, // sent and not answered
   frameBytes: 1_000_000, // servers drop the connection over larger ones, which would be sent again and again
   outboxCommands: 500,
   outboxBytes: 2_000_000,

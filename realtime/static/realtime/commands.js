@@ -17,6 +17,9 @@ export class Commands {
   #deadlines;
   #waiting = new Map(); // id -> {promise, resolve, reject} of this page's own calls
   #resendFor;
+  #connected = false;
+  #underWay = new Set(); // ids sent over this connection and not answered
+  #held = new Set(); // ids for which there is no room among those, in order
 
   /** `link`: {env, times, send(make), report(), answer(told)}; `answer` hears what no call of this page waits for. */
   constructor(link, outbox) {
@@ -48,12 +51,16 @@ export class Commands {
 
   connected(remembersSeconds) {
     if (remembersSeconds) this.#resendFor = Math.min(this.#link.times.resendFor, remembersSeconds * 800);
+    this.#connected = true;
     this.#expire();
     for (const { id } of this.#outbox.entries()) this.#send(id);
   }
 
   disconnected() {
+    this.#connected = false;
     this.#resends.clearAll();
+    this.#underWay.clear();
+    this.#held.clear();
   }
 
   /** The socket is closed for good; what is stored is for the next page. */
@@ -74,7 +81,7 @@ export class Commands {
       return;
     }
     const { times, env } = this.#link;
-    this.#resends.set(id, times.retryBase * (1 + env.random()), () => this.#send(id));
+    this.#resends.set(id, times.retryBase * (1 + env.random()), () => this.#transmit(id));
   }
 
   #begin(id, name, args) {
@@ -105,7 +112,26 @@ export class Commands {
     this.#link.report();
   }
 
+  /**
+   * Few at a time: what a network that stood still lets through at once, or what a slow command keeps waiting, must fit
+   * into what the server takes, or it would close the socket for good as abused.
+   */
   #send(id) {
+    if (!this.#connected || this.#underWay.has(id)) return; // when connected again, all of them are sent
+    if (this.#underWay.size < this.#link.times.commandsUnderWay) this.#transmit(id);
+    else this.#held.add(id);
+  }
+
+  #sendNext() {
+    for (const id of this.#held) {
+      if (this.#underWay.size >= this.#link.times.commandsUnderWay) return;
+      this.#held.delete(id);
+      this.#transmit(id);
+    }
+  }
+
+  #transmit(id) {
+    this.#underWay.add(id);
     this.#link.send(() => {
       const command = this.#outbox.get(id);
       if (command === null) return null;
@@ -121,6 +147,9 @@ export class Commands {
     const command = this.#outbox.get(id);
     this.#outbox.delete(id);
     this.#resends.clear(id);
+    this.#underWay.delete(id);
+    this.#held.delete(id);
+    this.#sendNext();
     const waiting = this.#waiting.get(id);
     this.#waiting.delete(id);
     if (waiting && answer.error) waiting.reject(answer.error);
