@@ -1,7 +1,7 @@
 """What a running handler says, on its way to the job's topic: in order, in batches, and progress thinned out.
 
-A handler that says a thousand things a second makes a hundred round trips, and none of them holds it up. The store
-takes a batch once, however often the request is repeated.
+A handler that says a thousand things a second makes two hundred round trips at most, and none of them holds it up. The
+store takes a batch once, however often the request is repeated.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("retrying.worker")
 
 #: Seconds between two batches of one attempt; the first thing after a silence is sent at once.
-BATCH_SECONDS = 0.01
+BATCH_SECONDS = 0.005
 #: Seconds between two progress reports of one attempt: the newest wins, and the last one is always sent.
 PROGRESS_SECONDS = 0.2
 #: Events, and bytes of theirs, in one batch: bounds one script's time on the server.
