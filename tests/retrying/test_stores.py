@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from retrying.store.calls import NewJob
 from retrying.store.server import Kind, Server
 from tests.conftest import Effects, wait_for
 from tests.processes import RunWorker
+from tests.retrying import test_limits, test_unique
 from tests.retrying import test_store as contract
 from tests.servers import TLS, RedisCluster, RedisServer, SentinelSet
 
@@ -65,7 +67,7 @@ def started(kind: str, directory: Path) -> Iterator[Running]:
             yield Running(description, lambda: server)
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(scope="module")
 def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     with started(request.param, tmp_path_factory.mktemp(request.param)) as found:
         yield found
@@ -86,10 +88,24 @@ def store(running: Running, server: redis.Redis) -> Iterator[Store]:
     found.connections.close()
 
 
-# The contract: every test of the scripts that makes no server of its own.
-for name, test in list(vars(contract).items()):
-    if name.startswith("test_") and not {"tmp_path", "redis_url"} & inspect.signature(test).parameters.keys():
-        globals()[name] = test
+def scripts_tests(module: ModuleType) -> Iterator[tuple[str, Any]]:
+    """Its tests of the scripts that make no server of their own."""
+    for name, test in vars(module).items():
+        if name.startswith("test_") and not hasattr(test, "hypothesis"):
+            needs = inspect.signature(test).parameters.keys()
+            if "store" in needs and not {"tmp_path", "redis_url"} & needs:
+                yield name, test
+
+
+# The contract; and, where scripts are held to one slot, what is built of many keys.
+for module in (contract, test_unique, test_limits):
+    globals().update(scripts_tests(module))
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "running" in metafunc.fixturenames:
+        built = metafunc.function.__module__ in (test_unique.__name__, test_limits.__name__)
+        metafunc.parametrize("running", ["cluster"] if built else KINDS, indirect=True, scope="module")
 
 
 async def test_bell_wakes_a_blocking_pop(store: Store) -> None:

@@ -125,6 +125,7 @@ class Command(BaseCommand):
         if job is None:
             raise _unknown(given)
         values = _plain(asdict(job))
+        del values["duplicate"]  # says something of what enqueue returns only
         if given.json:
             self._print_json(values)
             return
