@@ -129,7 +129,9 @@ class Intake:
                 self._look = len(claim.jobs) >= wanted
                 self._held = claim.held is not None
             if not self._held or wanted:
-                self._watch_due(claim.held if self._held else claim.next_due)
+                # Held for long, it looks with each sweep: the rate may have been changed, or the server's memory lost.
+                longest = round(1000 * lane.settings.SWEEP_SECONDS)
+                self._watch_due(claim.next_due if claim.held is None else min(claim.held, longest))
             for job in claim.jobs:
                 self._begin(job, token, sent)
             if len(claim.jobs) < wanted:

@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import itertools
 import re
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
+from django.contrib.auth.models import User
 from hypothesis import HealthCheck, given
 from hypothesis import settings as example_settings
 from hypothesis import strategies as st
 
-from retrying import State
+import retrying
+from retrying import State, aenqueue_many, enqueue_many, jobs
 from retrying.conf import problems
+from retrying.layers import get_layer
 from retrying.store import Limits, Store
 from retrying.store.calls import Call, Claim, Lease, NewJob, Retry
 from retrying.store.scripts import script
 from retrying.store.throttle import Rate, Throttle
+from retrying.testing import advance, enqueued, run_until_idle
+from tests.tasks.sample import tasks
 
+from .running import routed
 from .test_store import (
     CHANNEL,
     ack,
@@ -315,6 +323,77 @@ def test_parked_jobs_are_listed_with_the_ready_ones(store: Store) -> None:
     assert {job.id for job in found if job.parked} == set(ids[3::2])
 
 
+# In a test of a project, and without a worker
+
+
+def application(seen: list[int]) -> Any:
+    async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        while True:
+            seen.append((await receive())["n"])
+
+    return routed(app)
+
+
+def limits(settings: Any, **options: Any) -> None:
+    settings.RETRYING = {**settings.RETRYING, "CHANNELS": {CHANNEL: options}}
+
+
+def test_run_until_idle_waits_for_soon_and_leaves_what_is_later(settings: Any) -> None:
+    limits(settings, rate="20/s", burst=2)
+    enqueue_many(CHANNEL, ({"type": "work.do", "n": n} for n in range(6)))
+    seen: list[int] = []
+    run_until_idle(CHANNEL, application=application(seen))
+    assert seen == [*range(6)]
+    limits(settings, rate="2/h", burst=2)
+    enqueue_many(CHANNEL, ({"type": "work.do", "n": n} for n in range(3)))
+    advance(3600)
+    run_until_idle(CHANNEL, application=application(seen))
+    assert seen[6:] == [0, 1]
+    advance(1800)
+    run_until_idle(CHANNEL, application=application(seen))
+    assert seen[6:] == [0, 1, 2]
+
+
+def test_run_until_idle_with_keys(settings: Any) -> None:
+    limits(settings, ordered_by_key=True, concurrency=5, rate_per_key="1/min")
+    enqueue_many(CHANNEL, (({"type": "work.do", "n": n}, {"key": f"k{n % 2}"}) for n in range(4)))
+    seen: list[int] = []
+    run_until_idle(CHANNEL, application=application(seen))
+    assert sorted(seen) == [0, 1]
+    assert [message["n"] for message in enqueued(CHANNEL)] == [2, 3]
+    advance(61)
+    run_until_idle(CHANNEL, application=application(seen))
+    assert sorted(seen) == [0, 1, 2, 3]
+
+
+async def test_receive_of_the_layer_keeps_the_rate(settings: Any) -> None:
+    limits(settings, rate="10/s", burst=1)
+    await aenqueue_many(CHANNEL, [{"type": "work.do", "n": n} for n in range(3)])
+    layer = get_layer()
+    began = time.monotonic()
+    assert [(await layer.receive(CHANNEL))["n"] for _ in range(3)] == [0, 1, 2]
+    assert time.monotonic() - began >= 0.19
+    await layer.close_pools()
+
+
+EXAMPLES = re.findall(r"^```python\n(.*?)^```", Path("docs/limits.md").read_text(), re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.django_db
+def test_examples_of_the_docs(settings: Any) -> None:
+    """docs/limits.md, run from its own text."""
+    settings.INSTALLED_APPS = [*settings.INSTALLED_APPS, "tests.tasks.sample"]
+    User.objects.create(username="row")
+    names = {"retrying": retrying, "Row": User, "sync": tasks.add, "resize": tasks.add, "pks": [1, 2, 3]}
+    for example in EXAMPLES:
+        exec(compile(example, "docs/limits.md", "exec"), names)  # noqa: S102  (our own text)
+        assert problems(names.get("RETRYING", {})) == []
+    assert {channel: jobs.counts(channel).ready for channel in ("reports", "syncs", "imports", "tasks.default")} == {
+        "reports": 1, "syncs": 1, "imports": 1, "tasks.default": 4,
+    }  # fmt: skip
+    assert jobs.get("tasks.default", "resize-2026-11:2@tasks.default") is not None
+
+
 # A rate per key
 
 
@@ -427,7 +506,9 @@ class Drill:
             self.store.run(self.store.cancel(CHANNEL, str(number % len(self.key_of)), "no"))
         elif name in self.ENDS and self.running:
             id = list(self.running)[number % len(self.running)]
-            self.ENDS[name](self.store, id, self.running.pop(id))
+            token = self.running.pop(id)
+            self.ENDS[name](self.store, id, token)
+            assert self.ENDS[name](self.store, id, token).name == "REPEATED"  # its reply was lost
 
     ENDS: dict[str, Any] = {
         "ack": ack, "bury": bury, "discard": discard, "release": release, "fail": fail,
@@ -438,6 +519,9 @@ class Drill:
         token = next(self.tokens)
         store = limited(self.store, lease=0) if vanishes else self.store
         found = begin(store, token, self.throttle, wanted)
+        if found and not vanishes:  # its reply was lost
+            call = store.claim(CHANNEL, "host:1:a", token, wanted=len(found), throttle=self.throttle, repeated=True)
+            assert {job.id for job in store.run(call).jobs} == set(found)
         for id in found:
             beside = [other for other in self.running if self.key_of[other] == self.key_of[id]]
             assert len(beside) < self.most, f"{id} beside {beside}"
@@ -470,23 +554,38 @@ class Drill:
         raise AssertionError(f"stuck: {counts(self.store)}")
 
 
-@example_settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
+DRILLS = given(
     operations=OPERATIONS,
     throttle=st.sampled_from([
         IN_ORDER, ONE_PER_KEY, Throttle(concurrency_per_key=2),
         Throttle(ordered_by_key=True, rate_per_key=Rate(100, 2)),
     ]),
 )  # fmt: skip
-def test_keys_under_random_failures(redis_url: str, operations: list[tuple[str, int, Any]], throttle: Throttle) -> None:
+
+
+def drill(redis_url: str, operations: list[tuple[str, int, Any]], throttle: Throttle) -> None:
     """Whatever happens: never more of a key than allowed, in order if promised, and in the end all have ended."""
-    drill = Drill(redis_url, throttle)
+    case = Drill(redis_url, throttle)
     try:
         for operation in operations:
-            drill.step(*operation)
-        drill.finish()
+            case.step(*operation)
+        case.finish()
         with redis.Redis.from_url(redis_url, decode_responses=True) as server:
-            left = [key for key in server.scan_iter(match=f"{drill.store.prefix}:*") if ":limit:" in key]
+            left = [key for key in server.scan_iter(match=f"{case.store.prefix}:*") if ":limit:" in key]
         assert all(key.endswith((":rates", ":turns")) for key in left), left
     finally:
-        drill.store.connections.close()
+        case.store.connections.close()
+
+
+@example_settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@DRILLS
+def test_keys_under_random_failures(redis_url: str, operations: list[tuple[str, int, Any]], throttle: Throttle) -> None:
+    drill(redis_url, operations, throttle)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+@example_settings(max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@DRILLS
+def test_keys_under_many_more(redis_url: str, operations: list[tuple[str, int, Any]], throttle: Throttle) -> None:
+    drill(redis_url, operations, throttle)

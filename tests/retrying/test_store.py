@@ -784,7 +784,7 @@ def test_every_key_has_a_ttl_or_is_on_the_list(store: Store, server: redis.Redis
         prefix + n for n in ("ready", "scheduled", "leases", "dead", "finished", "succeeded", "workers", "meta", "bell")
     }
     lasting = {key for key in server.scan_iter() if server.ttl(key) == -1}
-    assert lasting == living | listed | {"retrying:test:channels"}
+    assert lasting - {"retrying:test:channels"} == living | listed  # the channels may be on another node of a cluster
     assert set(server.scan_iter()) - lasting == {f"{prefix}job:a", f"{prefix}topic:t"}
 
 
