@@ -54,6 +54,9 @@ class ModelJob:
     waits: int | None = None
     #: Its last batch of events: token and number.
     said: tuple[str, int] | None = None
+    #: Its unique name, and when that is free: "" at its end, "started" or "time".
+    unique: str = ""
+    hold: str = ""
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,8 @@ class Model:
     grace: int = 0
     redriven: tuple[str, Any] | None = None
     suspect: str = ""
+    #: unique name -> id of the job that holds it, and until when; None: as long as that job does
+    names: dict[str, tuple[str, int | None]] = field(default_factory=dict)
 
     # Looking
 
@@ -123,6 +128,7 @@ class Model:
         self.now += ticks
         self.tombstones = {id: (token, end) for id, (token, end) in self.tombstones.items() if end > self.now}
         self.topics = {name: (log, end) for name, (log, end) in self.topics.items() if end > self.now}
+        self.names = {name: (id, end) for name, (id, end) in self.names.items() if end is None or end > self.now}
 
     # Steps that requests share
 
@@ -154,6 +160,7 @@ class Model:
     def _end(self, job: ModelJob, state: str, reason: str) -> None:
         job.state, job.finished, job.reason = state, self.now, reason
         job.aside = False
+        self._ended(job)
         self._emit(job, state)
 
     def _promote(self) -> int:
@@ -175,7 +182,32 @@ class Model:
         return True
 
     def _forget(self, job: ModelJob) -> None:
+        self._let_go(job)
         del self.jobs[job.id]
+
+    # Unique names
+
+    def _holder(self, name: str) -> str | None:
+        id, until = self.names.get(name, (None, None))
+        if id is None or (until is None and (id not in self.jobs or self.jobs[id].state in ENDED)):
+            return None
+        return id
+
+    def _let_go(self, job: ModelJob) -> None:
+        if job.unique and self.names.get(job.unique, ("", None))[0] == job.id:
+            del self.names[job.unique]
+
+    def _ended(self, job: ModelJob) -> None:
+        if job.hold != "time":
+            self._let_go(job)
+
+    def _retake(self, job: ModelJob) -> bool:
+        """Whether a dead letter may come back: it has its name again, or needs none."""
+        if job.unique and job.hold != "time":
+            if self._holder(job.unique) not in (None, job.id):
+                return False
+            self.names[job.unique] = (job.id, None)
+        return True
 
     # Producers
 
@@ -188,14 +220,41 @@ class Model:
         delay: int = 0,
         expires: int | None = None,
         topic: str = "",
-    ) -> list[tuple[bool, str]]:
-        """(new, state) of each; nothing when over capacity."""
+        unique: str = "",
+        hold: str = "",
+        hold_for: int = 0,
+    ) -> list[tuple[bool, str, str]]:
+        """(new, state, id of the job that there is now) of each; nothing when over capacity."""
         if capacity is not None:
-            fresh = sum(id not in self.tombstones and self._known(id) is None for id in ids)
+            fresh = sum(self._find(id, unique) is None for id in ids)
             waiting = len(self.ready()) + len(self.in_state("scheduled"))
             if fresh and waiting + fresh > capacity:
                 return []
-        return [self._enqueue(id, priority, delay, expires, topic) for id in ids]
+        found = []
+        for id in ids:
+            known = self._find(id, unique)
+            state = (
+                ""
+                if known
+                else self._create(
+                    id, priority=priority, delay=delay, expires=expires, topic=topic, unique=unique, hold=hold
+                )
+            )
+            found.append(known or (True, state, id))
+            if known is None and unique:
+                self.names[unique] = (id, self.now + hold_for if hold == "time" else None)
+        return found
+
+    def _find(self, id: str, unique: str) -> tuple[bool, str, str] | None:
+        """What is told of a job that is known already, by its id or by its unique name."""
+        if id in self.tombstones:
+            return False, "succeeded", id
+        if job := self._known(id):
+            return False, job.state, id
+        first = self._holder(unique) if unique else None
+        if first is None or first == id:
+            return None
+        return self._find(first, "") or (False, "succeeded", first)
 
     def _known(self, id: str) -> ModelJob | None:
         """None too when it ended so long ago that its id is free."""
@@ -204,15 +263,14 @@ class Model:
             return None
         return job
 
-    def _enqueue(self, id: str, priority: int, delay: int, expires: int | None, topic: str) -> tuple[bool, str]:
-        if id in self.tombstones:
-            return False, "succeeded"
-        job = self._known(id)
-        if job:
-            return False, job.state
+    def _create(
+        self, id: str, *, priority: int, delay: int, expires: int | None, topic: str, unique: str, hold: str
+    ) -> str:
+        if id in self.jobs:  # it ended so long ago that its id is free
+            self._forget(self.jobs[id])
         self.arrivals += 1
         job = self.jobs[id] = ModelJob(
-            id, (-priority, self.arrivals), self.now, topic=topic,
+            id, (-priority, self.arrivals), self.now, topic=topic, unique=unique, hold=hold,
             expires=None if expires is None else self.now + expires,
         )  # fmt: skip
         if delay > 0:
@@ -221,7 +279,7 @@ class Model:
         else:
             self._ready(job)
             self.bell = True
-        return True, job.state
+        return job.state
 
     # Workers
 
@@ -267,6 +325,8 @@ class Model:
             else:
                 job.attempt += 1
                 job.state, job.token, job.worker = "running", token, worker
+                if job.hold == "started":
+                    self._let_go(job)
                 job.lease_until = self.now + self.times.lease
                 self._emit(job, "running")
                 taken.append((job.id, job.attempt))
@@ -278,10 +338,11 @@ class Model:
             job = self.jobs[id]
             self._unlease(job)
             self._emit(job, "succeeded")
+            self._ended(job)
             if keep:
                 job.state, job.finished = "succeeded", self.now
             else:
-                self._forget(job)
+                del self.jobs[id]
                 self.tombstones[id] = (token, self.now + self.times.dedup)
         return status
 
@@ -433,6 +494,8 @@ class Model:
     def redrive(self, id: str) -> str | None:
         job = self.jobs.get(id)
         if job and job.state == "dead":
+            if not self._retake(job):
+                return "held"
             self._anew(job)
             self._ready(job)
             self.bell = True
@@ -447,7 +510,7 @@ class Model:
         if self.redriven and self.redriven[0] == token:
             done: int = self.redriven[1]
             return done
-        jobs = self.in_state("dead")[:wanted]
+        jobs = [job for job in self.in_state("dead")[:wanted] if self._retake(job)]
         for position, job in enumerate(jobs):
             self._anew(job)
             if pace is None:
@@ -464,7 +527,8 @@ class Model:
         job = self.jobs.get(id)
         if job and job.state not in ENDED:
             return job.state
-        self.jobs.pop(id, None)
+        if job:
+            self._forget(job)
         self.tombstones.pop(id, None)
         return None
 

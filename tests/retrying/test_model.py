@@ -27,6 +27,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from retrying import NotUnique
 from retrying.store import Limits, Store
 from retrying.store.calls import Burial, Call, Lease, NewJob, Position, Retry
 from retrying.store.keys import NAMES
@@ -116,7 +117,10 @@ class StoreMachine(RuleBasedStateMachine):
         call, model = request.call, request.model
         if repeated and request.repeated is not None and call.repeat_args is not None:
             call, model = replace(call, args=call.repeat_args), request.repeated
-        answer = self.store.run(call)
+        try:
+            answer = self.store.run(call)
+        except NotUnique:
+            answer = "held"
         expected = model(self.model)
         for job in self.model.jobs.values():
             if job.waits == self.model.now + TURN:  # half a second there, which examples may take, is a turn here
@@ -169,14 +173,27 @@ class StoreMachine(RuleBasedStateMachine):
         delay=st.sampled_from([0] * 6 + [1, 3]),
         expires=st.sampled_from([None] * 6 + [0, 3]),
         topic=TOPICS,
+        unique=st.sampled_from(["", "", "", "n", "m"]),
+        hold=st.sampled_from(["", "", "started", "time"]),
     )
     def enqueue(  # noqa: PLR0917  (hypothesis passes them by name)
-        self, ids: list[str], capacity: int | None, priority: int, delay: int, expires: int | None, topic: str
+        self,
+        ids: list[str],
+        capacity: int | None,
+        priority: int,
+        delay: int,
+        expires: int | None,
+        topic: str,
+        unique: str,
+        hold: str,
     ) -> None:
+        hold = hold if unique else ""
         jobs = [
             NewJob(
                 id=id, payload=id.encode(), priority=priority, delay=ms(delay) if delay else None,
                 expires=None if expires is None else ms(expires), topic=topic or None,
+                unique=unique or None, unique_until_started=hold == "started",
+                unique_for=ms(3) if hold == "time" else None,
             )
             for id in ids
         ]  # fmt: skip
@@ -186,8 +203,9 @@ class StoreMachine(RuleBasedStateMachine):
             lambda model: model.enqueue(
                 ids, capacity=capacity, priority=priority, delay=ticks(delay), topic=topic,
                 expires=None if expires is None else ticks(expires),
+                unique=unique, hold=hold, hold_for=ticks(3),
             ),
-            lambda answer: [(item.new, str(item.state)) for item in answer],
+            lambda answer: [(item.new, str(item.state), item.id) for item in answer],
         )  # fmt: skip
 
     # Workers
@@ -370,7 +388,8 @@ class StoreMachine(RuleBasedStateMachine):
             while self._advance("advance", ms(halves), name, first, PAGE):
                 first += PAGE
         jobs = [id for id in "abcde" if self.server.type(self.keys.all[0] + id) == "string"]
-        words = [word for id in jobs for word in ("job", id)] + ["topic", "t", "topic", "u"]
+        words = [word for id in jobs for word in ("job", id)]
+        words += ["topic", "t", "topic", "u", "unique", "n", "unique", "m"]
         self._advance("age", ms(halves), len(words) // 2, *words)
         for field, at in zip(("swept", "grace"), sweeps, strict=True):  # advance forgets them: here they count
             if at is not None:
@@ -432,6 +451,7 @@ class StoreMachine(RuleBasedStateMachine):
         )
         assert real.sets["finished"] == [job.id for job in finished]
         assert real.tombstones == {id: f"succeeded:{token}" for id, (token, _) in model.tombstones.items()}
+        assert real.names == {name: (id, until is not None) for name, (id, until) in model.names.items()}
         assert real.sets["workers"] == sorted(model.workers, key=lambda name: (model.workers[name], name))
         assert (real.bell, "paused" in real.meta) == (model.bell, model.paused)
         assert real.jobs.keys() == model.jobs.keys()
@@ -441,6 +461,11 @@ class StoreMachine(RuleBasedStateMachine):
                 [job.state, *(name for name in ("aside", "apart", "waits", "cancel", "rescues") if getattr(job, name))]
             )
             self.reached.update([job.reason.split(":")[0]] if job.reason else [])
+        self.reached.update(
+            f"a name, {self.model.jobs[id].hold or 'until it ends'}"
+            for id, _ in model.names.values()
+            if id in model.jobs
+        )
         assert real.topics.keys() == model.topics.keys()
         for name, (log, _) in model.topics.items():
             assert [(event, job) for _, event, job in real.topics[name]] == log
@@ -450,7 +475,7 @@ class StoreMachine(RuleBasedStateMachine):
     def same_job(self, real: Found, fields: dict[str, str], job: ModelJob) -> None:
         for name in ("attempt", "failures", "snoozes", "rescues", "releases"):
             assert int(fields.get(name) or 0) == getattr(job, name), f"{job.id}: {name}"
-        for name in ("state", "token", "settled", "worker", "reason", "error", "topic"):
+        for name in ("state", "token", "settled", "worker", "reason", "error", "topic", "unique"):
             assert (fields.get(name) or "") == getattr(job, name), f"{job.id}: {name}"
         assert fields.get("cancel") == job.cancel
         assert fields["payload"] == job.id
@@ -507,6 +532,8 @@ class Found:
         self.jobs: dict[str, dict[str, str]] = {}
         self.tombstones: dict[str, str] = {}
         self.topics: dict[str, list[tuple[int, str, str]]] = {}
+        #: Unique name -> the job that holds it, and whether for a time.
+        self.names: dict[str, tuple[str, bool]] = {}
         #: Keys that are on no list, or should have a TTL.
         self.outside: list[str] = []
         for name, type_, ttl in zip(names, rest[::2], rest[1::2], strict=True):
@@ -514,6 +541,8 @@ class Found:
                 self.jobs[name.removeprefix(job_prefix)] = server.hgetall(name)
             elif type_ == "string" and name.startswith(job_prefix) and ttl > 0:
                 self.tombstones[name.removeprefix(job_prefix)] = server.get(name)
+            elif type_ == "string" and name.startswith(keys[12]):
+                self.names[name.removeprefix(keys[12])] = (server.get(name), ttl > 0)
             elif type_ == "stream" and name.startswith(topic_prefix) and ttl > 0:
                 self.topics[name.removeprefix(topic_prefix)] = [
                     (int(entry.split("-")[1]), fields["name"], fields["job"]) for entry, fields in server.xrange(name)
@@ -544,6 +573,7 @@ def machine(redis_url: str) -> type[StoreMachine]:
 EVERYTHING = {
     "scheduled", "ready", "running", "succeeded", "dead", "cancelled", "expired",
     "aside", "apart", "waits", "cancel", "rescues", "poison", "its deadline comes before its next attempt",
+    "a name, until it ends", "a name, started", "a name, time",
     "stale retry", "stale bury", "stale discard", "stale release", "stale renew", "stale emit",
 }  # fmt: skip
 
