@@ -15,7 +15,21 @@ import redis
 from project.development.valkey import Valkey
 from retrying import Job, State, StoreFull, StoreUnavailable
 from retrying.store import Limits, Store
-from retrying.store.calls import Burial, Claim, Claimed, Enqueued, Lease, NewJob, Position, Renewed, Retry, Settled
+from retrying.store.calls import (
+    Burial,
+    Claim,
+    Claimed,
+    DueSlot,
+    Enqueued,
+    Lease,
+    Looked,
+    NewJob,
+    Position,
+    Renewed,
+    Retry,
+    ScheduleLook,
+    Settled,
+)
 from tests.conftest import wait_for
 
 CHANNEL = "work"
@@ -869,3 +883,25 @@ def test_closing_leaves_no_connection(store: Store, server: redis.Redis) -> None
     assert set(names_()) - before
     other.connections.close()
     wait_for(lambda: not set(names_()) - before, "every connection is closed", 5)
+
+
+# Schedules; more of them in test_schedule.py
+
+
+def test_slots_of_a_schedule_become_one_job_each(store: Store, server: redis.Redis) -> None:
+    seconds, micros = server.time()
+    now = int(seconds) * 1000 + int(micros) // 1000
+
+    def look(*slots: int, line: str = "") -> Looked:
+        wanted = [DueSlot(at, None, NewJob(id=f"slot-{at}", payload=b"p")) for at in slots]
+        return store.run(store.slots(CHANNEL, [ScheduleLook("s", line, wanted)])).schedules[0]
+
+    assert look(line="every 1 min").mark is None
+    assert look(now - 2, now - 1, now + 60_000).made == 2
+    assert look(now - 2, now - 1).made == 0
+    assert counts(store) == (0, 2, 0, 0, 0)
+    assert store.run(store.pause_schedule(CHANNEL, "s"))
+    state = store.run(store.schedule(CHANNEL, "s"))
+    assert (state.mark, state.last, state.paused is not None) == (now - 1, now - 1, True)
+    assert store.run(store.resume_schedule(CHANNEL, "s"))
+    assert look(now - 1).made == 0
