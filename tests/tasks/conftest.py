@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+import project.insights.tasks  # noqa: F401  (declared with the site's queues, before a test has others)
 from tests.tasks.sample import tasks
 
 RETRYING: dict[str, Any] = {

@@ -30,7 +30,6 @@ NOTHING = ProtocolTypeRouter({})
 @pytest.fixture(autouse=True)
 def _ticking(settings: Any) -> Iterator[None]:
     settings.INSTALLED_APPS = [*settings.INSTALLED_APPS, "tests.tasks.ticking"]
-    settings.TASKS = {"default": {"BACKEND": "retrying.backends.RetryingBackend", "QUEUES": ["default"]}}
     registered.cache_clear()
     tasks.RAN.clear()
     yield
