@@ -96,7 +96,12 @@ FAULTS = (
         36,
         "5,000 idle and 500 busy sockets on one daphne process",
         "under 40 KiB a socket above daphne's own, an event reaches 1,000 of them within a second (p99)",
-        (_SOCKETS + "test_what_an_idle_socket_takes", _SOCKETS + "test_one_event", "tests/streams/test_latency.py::"),
+        (
+            _SOCKETS + "test_what_an_idle_socket_takes",
+            _SOCKETS + "test_more",
+            _SOCKETS + "test_one_event",
+            "tests/streams/test_latency.py::",
+        ),
     ),
     Fault(
         37,

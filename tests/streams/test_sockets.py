@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import resource
 import socket
 import time
 from collections.abc import AsyncIterator
@@ -59,6 +60,25 @@ async def test_what_an_idle_socket_takes(daphne: Daphne, idle: int) -> None:
         )
     assert ours - bare < EXTRA, f"{(ours - bare) / KIB:.1f} KiB a socket"
     assert files < idle + 200, "a connection to the store is not a socket's own"
+
+
+async def test_more_sockets_than_files(daphne: Daphne) -> None:
+    """Those that are in notice nothing; those that find no room come in when there is some."""
+    with daphne:
+        resource.prlimit(daphne.pid, resource.RLIMIT_NOFILE, (200, 200))
+        async with crowd(daphne, ["everybody"] * 140) as members:
+            late = [Member(daphne, 1000 + number, "everybody", lambda event, at: None) for number in range(100)]
+            opening = [asyncio.create_task(member.open()) for member in late]
+            await await_for(lambda: open_files(daphne.pid) == 200, "no file is left")
+            await happen("everybody")
+            await await_for(lambda: all(member.events for member in members), "the event came to all that are in")
+            assert not all(task.done() for task in opening)
+            for member in members[:120]:
+                member.socket.transport.abort()
+            await await_for(lambda: all(task.done() for task in opening), "the late ones come in")
+            for member in late:
+                member.socket.transport.abort()
+    assert " ERROR " not in daphne.text()
 
 
 @pytest.mark.alone
