@@ -28,8 +28,9 @@ logger = logging.getLogger(__name__)
 
 #: Seconds between two looks at every followed topic, bell or not ...
 FLOOR_SECONDS = 5.0
-#: ... and how many topics such a look reads per second at most.
-FLOOR_READS_PER_SECOND = 200
+#: ... how many topics are looked at in one request, and seconds between two requests.
+LOOK_TOPICS = 200
+LOOK_PAUSE = 0.02
 #: Events in one read of the hub.
 READ_EVENTS = 500
 #: Reads of the hub at the same time.
@@ -128,6 +129,24 @@ class TopicHub:
     async def _look_at_all(self) -> None:
         while True:
             await asyncio.sleep(FLOOR_SECONDS)
-            for feed in list(self._feeds.values()):
+            by_channel: dict[str, list[Feed]] = {}
+            for feed in self._feeds.values():
+                by_channel.setdefault(feed.channel, []).append(feed)
+            for channel, feeds in by_channel.items():
+                for start in range(0, len(feeds), LOOK_TOPICS):
+                    await self._look(channel, feeds[start : start + LOOK_TOPICS])
+                    await asyncio.sleep(LOOK_PAUSE)
+
+    async def _look(self, channel: str, feeds: list[Feed]) -> None:
+        """Read the topics that are not where they are thought to be, or whose last read failed."""
+        try:
+            ends = await to_its_end(topics.aends(channel, [feed.topic for feed in feeds]))
+        except StoreUnavailable as error:
+            logger.debug("Topics were not looked at (%s); the next look does.", error)
+            return
+        except Exception:
+            logger.exception("Topics were not looked at; the next look tries again.")
+            return
+        for feed, found in zip(feeds, ends, strict=True):
+            if feed.end != found or any(follower.starved for follower in feed.followers):
                 self._refresh_soon(feed)
-                await asyncio.sleep(1 / FLOOR_READS_PER_SECOND)

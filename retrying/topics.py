@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import redis.asyncio
 
 from .layers import get_layer
 from .message import check_channel, check_topic
 from .store.calls import Position, Slice, TopicEvent
 
-__all__ = ["Position", "Slice", "TopicEvent", "aread", "client", "key"]
+__all__ = ["Position", "Slice", "TopicEvent", "aends", "aread", "client", "key"]
 
 
 def key(channel: str, topic: str, *, using: str = "default") -> str:
@@ -26,6 +28,15 @@ async def aread(
     check_topic(topic)
     layer = get_layer(using)
     return await layer.arun(layer.store.read_topic(channel, topic, after, limit))
+
+
+async def aends(channel: str, topics: Sequence[str], *, using: str = "default") -> list[Position]:
+    """Where each topic's log ends (epoch 0, offset 0: no log); a few hundred at a time. Raises StoreUnavailable."""
+    check_channel(channel)
+    for topic in topics:
+        check_topic(topic)
+    layer = get_layer(using)
+    return await layer.arun(layer.store.ends(channel, topics))
 
 
 def client(*, using: str = "default") -> redis.asyncio.Redis:

@@ -48,7 +48,7 @@ from .connections import Connections
 from .keys import Keys
 from .scripts import script
 from .throttle import Throttle
-from .topic import parse_slice
+from .topic import parse_ends, parse_slice
 
 __all__ = ["Limits", "Store"]
 
@@ -429,6 +429,10 @@ class Store:
         """Up to ``limit`` events of ``topic`` after a position (None: all that the log holds)."""
         position: tuple[str | int, str | int] = ("", "") if after is None else (after.epoch, after.offset)
         return self._call("topic", channel, parse_slice, topic, *position, limit)
+
+    def ends(self, channel: str, topics: Sequence[str]) -> Call[list[Position]]:
+        """Where the logs of these topics end, as ``read_topic`` says it: epoch 0 and offset 0 without a log."""
+        return self._call("ends", channel, parse_ends, len(topics), *topics)
 
     def _call(
         self,

@@ -37,3 +37,8 @@ def parse_slice(reply: list[Any]) -> Slice:
         Position(int(epoch), int(offset)),
         bool(recovered),
     )
+
+
+def parse_ends(reply: list[bytes]) -> list[Position]:
+    ends = (text(entry_id).partition("-") for entry_id in reply)
+    return [Position(int(epoch or 0), int(offset or 0)) for epoch, _, offset in ends]

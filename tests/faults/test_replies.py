@@ -12,7 +12,7 @@ import redis
 from project.development.valkey import Valkey
 from retrying.job import State
 from retrying.store import Store
-from retrying.store.calls import Burial, Call, DueSlot, Lease, NewJob, Renewed, Retry, ScheduleLook, Settled
+from retrying.store.calls import Burial, Call, DueSlot, Lease, NewJob, Position, Renewed, Retry, ScheduleLook, Settled
 from tests.faults.proxy import Proxy
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -306,6 +306,13 @@ def remember(lossy: Lossy) -> None:
 def channels(lossy: Lossy) -> None:
     lossy.put("a")
     assert lossy.run(lossy.store.channels()) == [CHANNEL]
+
+
+@case
+def ends(lossy: Lossy) -> None:
+    lossy.put("a")
+    found, none = lossy.run(lossy.store.ends(CHANNEL, ["t", "other"]))
+    assert (found.offset, none) == (1, Position(0, 0))
 
 
 @case
