@@ -13,6 +13,7 @@ from retrying import retry
 from retrying.backends import RetryingTask
 from retrying.checks import check_backport
 from tests.tasks.compat import InvalidTask, InvalidTaskBackend, task, task_backends
+from tests.tasks.outside import unlisted
 from tests.tasks.sample import tasks
 
 CHANNEL = "tasks.default"
@@ -72,19 +73,14 @@ def test_a_task_that_is_not_module_level() -> None:
         def inner() -> None: ...
 
 
-@task
-def outside() -> None:
-    """In no ``tasks`` module."""
-
-
 def test_a_task_that_no_worker_would_find(settings: Any) -> None:
     with pytest.raises(InvalidTask, match=r"no worker would find.*'tasks' module.*ROUTES"):
-        outside.enqueue()
-    settings.RETRYING = {"ROUTES": {outside.module_path: CHANNEL}}
-    assert outside.enqueue().id.endswith(f"@{CHANNEL}")
+        unlisted.enqueue()
+    settings.RETRYING = {"ROUTES": {unlisted.module_path: CHANNEL}}
+    assert unlisted.enqueue().id.endswith(f"@{CHANNEL}")
     settings.RETRYING = {"ROUTES": {"tests.*": CHANNEL}}
     with pytest.raises(InvalidTask):
-        outside.enqueue()
+        unlisted.enqueue()
 
 
 @pytest.mark.parametrize(

@@ -160,6 +160,7 @@ def test_a_task_that_the_code_no_longer_has_is_kept(monkeypatch: pytest.MonkeyPa
     "message",
     [
         {"type": "os.system", "backend": "default", "queue": "default", "args": ["true"], "kwargs": {}},
+        {"type": "tests.tasks.outside.unlisted", "backend": "default", "queue": "default", "args": [], "kwargs": {}},
         {"type": "retrying.enqueue", "backend": "default", "queue": "default", "args": [], "kwargs": {}},
         {"type": "tests.tasks.sample.tasks.add", "backend": "nobody", "queue": "default", "args": [], "kwargs": {}},
         {"type": "tests.tasks.sample.tasks.add"},
