@@ -275,6 +275,8 @@ class JobSocket:
         """Leave nothing behind. A command that is running may finish, those behind it are dropped (and sent again)."""
         self.is_open = False
         try:
+            if self._seat is not None:
+                await Seats.current().leave(*self._seat)
             if self._worker is not None and not self._worker.done():
                 while not self._inbox.empty():
                     self._inbox.get_nowait()
@@ -287,5 +289,3 @@ class JobSocket:
             await self._topics.leave_all()
             if self._marks is not None:
                 await sessions.unregister(self, self._marks)
-            if self._seat is not None:
-                await Seats.current().leave(*self._seat)
