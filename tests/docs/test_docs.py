@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from retrying.backends.options import Options
 from retrying.conf import Settings
 from retrying.policy import Exponential, RetryPolicy, to_backoff
 
@@ -35,6 +36,14 @@ def test_table_of_settings_equals_the_code() -> None:
     for field in dataclasses.fields(Settings):
         if field.default is not dataclasses.MISSING:
             assert documented[field.name] == f"`{field.default}`"
+
+
+def test_table_of_task_options_equals_the_code() -> None:
+    expected = {
+        field.name: f'`"{field.default}"`' if isinstance(field.default, str) else f"`{field.default}`"
+        for field in dataclasses.fields(Options)
+    }
+    assert rows("tasks.md", "Options") == expected
 
 
 def test_table_of_policy_equals_the_code() -> None:

@@ -26,6 +26,7 @@ from retrying.store.calls import (
     NewJob,
     Position,
     Renewed,
+    Result,
     Retry,
     ScheduleLook,
     Settled,
@@ -294,6 +295,39 @@ def test_ack_leaves_a_tombstone_and_nothing_else(store: Store, server: redis.Red
     key = "retrying:test:{work}:job:a"
     assert server.type(key) == "string"
     assert 290_000 < server.pttl(key) <= 300_000
+
+
+def test_a_result_is_kept_with_its_job_by_the_script_that_ends_it(store: Store, server: redis.Redis) -> None:
+    put(store, "a")
+    take(store, "T")
+    end = {"succeeded": [Lease("a", "T")], "results": {Lease("a", "T"): Result(b"\x00\xff", 400_000)}}
+    assert claim(store, "T2", 0, **end).settled == [Settled.DONE]
+    assert claim(store, "T3", 0, **end).settled == [Settled.REPEATED]
+    assert claim(store, "T4", 0, succeeded=[Lease("a", "other")]).settled == [Settled.LOST]
+    assert store.run(store.whole(CHANNEL, "a"))["result"] == b"\x00\xff"
+    assert 390_000 < server.pttl("retrying:test:{work}:job:a") <= 400_000
+    assert counts(store) == (0, 0, 0, 0, 0)
+    (again,) = put(store, "a")
+    assert (again.new, again.state) == (False, State.SUCCEEDED)
+
+
+def test_the_attempts_before_are_kept_with_the_job(store: Store) -> None:
+    put(store, "a")
+    take(store, "T1")
+    whole = store.run(store.whole(CHANNEL, "a"))
+    assert not [name for name in whole if ":" in name or name == "first"], "the first attempt costs nothing more"
+    first = whole["started"]
+    retry = Retry(Lease("a", "T1"), 0, True, "ValueError: no", 5, None, "builtins.ValueError\nTraceback")
+    store.run(store.retry(CHANNEL, [retry, retry]))
+    store.run(store.claim(CHANNEL, "host:2:b", "T2", wanted=1))
+    store.run(store.bury(CHANNEL, [Burial(Lease("a", "T2"), "gave up", "no", 5, "app.Error\nTraceback")]))
+    whole = store.run(store.whole(CHANNEL, "a"))
+    assert {name: value for name, value in whole.items() if ":" in name} == {
+        "worker:1": WORKER.encode(),
+        "error:1": b"builtins.ValueError\nTraceback",
+        "error:2": b"app.Error\nTraceback",
+    }
+    assert (whole["first"], whole["worker"]) == (first, b"host:2:b")
 
 
 def test_ack_and_next_claim_are_one_trip(store: Store) -> None:
