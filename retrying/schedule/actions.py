@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from ..exceptions import InvalidSchedule
-from ..job import from_ms
+from ..job import Job, State, from_ms
 from ..layers import get_layer
 from ..message import new_id
 from ..operations import Steps, ask, awaitable, blocking
@@ -21,7 +21,7 @@ class Status:
     """A schedule and how it stands, by the store's clock.
 
     ``line``: when its slots are; ``next``: the next one, None while it is paused; ``last``: the newest one that became
-    a job, None before the first.
+    a job, None before the first; ``last_state``: how that job stands, None when it is no longer known.
     """
 
     name: str
@@ -30,6 +30,7 @@ class Status:
     catch_up: str
     next: datetime | None
     last: datetime | None
+    last_state: State | None
     paused: bool
     workers: int
 
@@ -85,11 +86,14 @@ def _statuses(using: str) -> Steps[list[Status]]:
     for schedule in declared(using=using).values():
         state = yield from ask(store.schedule(schedule.channel, schedule.name))
         workers = yield from ask(store.workers(schedule.channel))
-        found.append(_status(schedule, state, len(workers)))
+        job = None
+        if state.last is not None:
+            job = yield from ask(store.get(schedule.channel, schedule.job(from_ms(state.last)).id))
+        found.append(_status(schedule, state, job, len(workers)))
     return found
 
 
-def _status(schedule: Schedule, state: ScheduleState, workers: int) -> Status:
+def _status(schedule: Schedule, state: ScheduleState, job: Job | None, workers: int) -> Status:
     after = max(time for time in (state.now, state.since, state.mark) if time is not None)
     return Status(
         name=schedule.name,
@@ -98,6 +102,7 @@ def _status(schedule: Schedule, state: ScheduleState, workers: int) -> Status:
         catch_up=schedule.timing.catch_up.value,
         next=None if state.paused is not None else schedule.timing.next(from_ms(after)),
         last=None if state.last is None else from_ms(state.last),
+        last_state=None if job is None else job.state,
         paused=state.paused is not None,
         workers=workers,
     )

@@ -83,10 +83,14 @@ class Schedule:
     timing: Timing
     make: Callable[[str], NewJob]
 
+    def job(self, at: datetime) -> NewJob:
+        """The job of the slot at that time."""
+        return self.make(f"schedule:{self.name}:{at.astimezone(UTC):{SLOT}}")
+
     def slot(self, slot: Slot) -> DueSlot:
         """The request to make a job of ``slot``."""
         start = self.timing.start(self.name, slot.at)
-        job = self.make(f"schedule:{self.name}:{slot.at:{SLOT}}")
+        job = self.job(slot.at)
         until = None if slot.until is None else to_ms(slot.until)
         return DueSlot(to_ms(slot.at), until, NewJob(
             id=job.id, payload=job.payload, priority=job.priority, run_at=to_ms(start), policy=job.policy

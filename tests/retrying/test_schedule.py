@@ -437,6 +437,10 @@ async def test_workers_run_each_slot_once(clockwork: Any) -> None:
         assert await asyncio.gather(*tasks) == [0, 0]
         await layer.close_pools()
     slots = [at for at, _ in clockwork.ran]
+    (_, tick) = schedule.statuses()
+    assert tick.last is not None
+    assert tick.last >= slots[2]
+    assert tick.last_state in ("succeeded", "ready"), "the newest one may have come as the workers stopped"
     assert slots == [slots[0] + n * timedelta(seconds=1) for n in range(len(slots))]
     assert slots[0] >= began
 

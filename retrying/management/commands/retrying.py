@@ -293,6 +293,8 @@ def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _cell(value: object) -> str:
+    if value is None:
+        return "-"
     if isinstance(value, datetime):
         return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
     if isinstance(value, bool):
