@@ -1,4 +1,4 @@
-/** Commands from their call to their answer, over as many connections as that takes. Imported from client.js. */
+/** Commands from their call to their answer, over as many connections as that takes. A part of client.js. */
 
 import { CommandError } from "./errors.js";
 import { Timers } from "./timers.js";

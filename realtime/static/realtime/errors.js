@@ -1,4 +1,4 @@
-/** Imported from client.js, which is the module to import from. */
+/** A part of client.js. */
 
 /** Why a command or a subscription was refused or given up. `code`: see client.d.ts. */
 export class CommandError extends Error {

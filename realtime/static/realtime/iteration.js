@@ -1,4 +1,4 @@
-/** Events as an async iterable. Imported from client.js, which is the module to import from. */
+/** Events as an async iterable. A part of client.js. */
 
 /** Subscription errors after which the client asks again by itself. */
 export const RETRYABLE = new Set(["unavailable", "internal", "too_fast"]);

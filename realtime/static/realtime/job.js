@@ -1,4 +1,4 @@
-/** What the events of one job say of it. Imported from client.js, which is the module to import from. */
+/** What the events of one job say of it. A part of client.js. */
 
 const ENDS = new Set(["succeeded", "dead", "cancelled", "expired"]);
 

@@ -1,6 +1,6 @@
 /**
  * Where commands wait for their answer: in this page's memory, or in the browser's storage as well, so that a reload, a
- * crash or a closed tab loses none. Imported from client.js, which is the module to import from.
+ * crash or a closed tab loses none. A part of client.js.
  *
  * A stored command is one key of localStorage, `realtime:<user> <path>:<id>`: written before `command()` returns (a
  * reload right after a click can't lose it, as it could with IndexedDB's later commit), and written by one tab only. Each

@@ -1,4 +1,4 @@
-/** Frames on their way out, at a pace that the server accepts. Imported from client.js. */
+/** Frames on their way out, at a pace that the server accepts. A part of client.js. */
 
 import { Timers } from "./timers.js";
 

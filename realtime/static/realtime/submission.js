@@ -1,4 +1,4 @@
-/** A command and the job that it made. Imported from client.js, which is the module to import from. */
+/** A command and the job that it made. A part of client.js. */
 
 import { CommandError } from "./errors.js";
 import { isEnd, JobError } from "./job.js";

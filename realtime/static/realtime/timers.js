@@ -1,4 +1,4 @@
-/** Time and chance. Imported from client.js, which is the module to import from. */
+/** Time and chance. A part of client.js. */
 
 /** Full jitter: anywhere between nothing and the cap of this attempt. */
 export function backoff(attempt, base, cap, random) {

@@ -1,4 +1,4 @@
-/** The followed topics: where each handler is, what is asked for, gaps. Imported from client.js. */
+/** The followed topics: where each handler is, what is asked for, gaps. A part of client.js. */
 
 import { CommandError } from "./errors.js";
 import { RETRYABLE } from "./iteration.js";
