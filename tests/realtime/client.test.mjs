@@ -777,11 +777,11 @@ test("old commands of other users, and what is no command, do not stay in the br
   const theirs = setUp(connect, { shared, user: "6", clock });
   theirs.client.command("deliver", {}, { id: "old" });
   theirs.die();
-  shared.values.set("realtime:5 rubbish", "}{");
-  shared.values.set("theirs", "kept");
+  shared.values.set("realtime-outbox:5 rubbish", "}{");
+  shared.values.set("realtime:theirs", "kept");
   clock.pass(90_000_000);
   const { client } = setUp(connect, { shared, user: "5", clock });
-  assert.deepEqual([...shared.values.keys()], ["theirs"]);
+  assert.deepEqual([...shared.values.keys()], ["realtime:theirs"]);
   client.close();
 });
 

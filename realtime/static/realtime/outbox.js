@@ -2,7 +2,7 @@
  * Where commands wait for their answer: in this page's memory, or in the browser's storage as well, so that a reload, a
  * crash or a closed tab loses none. A part of client.js.
  *
- * A stored command is one key of localStorage, `realtime:<user> <path>:<id>`: written before `command()` returns (a
+ * A stored command is one key of localStorage, `realtime-outbox:<user> <path>:<id>`: written before `command()` returns (a
  * reload right after a click can't lose it, as it could with IndexedDB's later commit), and written by one tab only. Each
  * page holds a Web Lock under its own name. Whoever sees commands of another page queues for that page's lock and gets it
  * when that page is gone, however it went: then, and only then, its commands are taken over. Where there are no Web Locks
@@ -10,7 +10,7 @@
  * and so is one command to the server.
  */
 
-const PREFIX = "realtime:";
+const PREFIX = "realtime-outbox:";
 
 /** This page's memory. */
 export class MemoryOutbox {
