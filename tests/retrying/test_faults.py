@@ -257,7 +257,7 @@ def test_worker_started_before_its_server(site: Site, tmp_path: Path, settings: 
     use(valkey.url, settings)
     site.env["REDIS_URL"] = valkey.url
     with site.worker("w") as worker:
-        wait_for(lambda: "does not answer" in worker.text(), "it says what is wrong")
+        wait_for(lambda: "the job store does not answer" in worker.text(), "it says what is wrong")
         with valkey:
             site.send("work.do", "a")
             wait_for(lambda: state("a") is State.SUCCEEDED, "it works as soon as the server is there")
