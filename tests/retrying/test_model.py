@@ -593,7 +593,7 @@ def run(machine: type[StoreMachine], examples: int, steps: int) -> None:
 
 def test_the_scripts_do_what_the_model_does(machine: type[StoreMachine]) -> None:
     """Every transition, in any order, with replays; ``make faults`` tries many more."""
-    run(machine, examples=60, steps=30)
+    run(machine, examples=50, steps=30)
 
 
 @pytest.mark.long
