@@ -35,6 +35,10 @@ JOIN_SECONDS = 2.0
 STOPPED, HURRIED, FAILED = 0, 1, 1
 
 
+#: Runs beside a worker; see Worker.
+Beside = Callable[[Callable[[str], None]], Coroutine[Any, Any, None]]
+
+
 def worker_id() -> str:
     """``host:pid:random``."""
     return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
@@ -47,7 +51,8 @@ class Worker:
     setting of the (first) channel. ``routes``: of channels that the application doesn't run. ``heartbeat``: file that
     is touched every second while the event loop lives; beside it stands a file of the same name and ``.ready`` while
     every channel is being consumed. ``on_end``: sees the end of every attempt, once the store has answered, and decides
-    nothing. ``beside``: what else runs until the worker is told to stop; when one of these fails, the worker ends.
+    nothing. ``beside``: what else runs until the worker is told to stop, given a function that has it look for jobs
+    of a channel; when one of these fails, the worker ends.
     Raises BadConsumption, and NoRoute for a channel that the routers have no application for.
     """
 
@@ -61,7 +66,7 @@ class Worker:
         shutdown_timeout: float | None = None,
         heartbeat: Path | None = None,
         on_end: OnEnd | None = None,
-        beside: Sequence[Callable[[], Coroutine[Any, Any, None]]] = (),
+        beside: Sequence[Beside] = (),
         settings: Settings | None = None,
     ) -> None:
         self.id = worker_id()
@@ -104,7 +109,7 @@ class Worker:
         renewal = Renewal(lanes, loop, self.settings)
         warning = asyncio.create_task(self._warn_of_eviction())
         ticking = asyncio.create_task(self._tick(lanes))
-        beside = [asyncio.create_task(self._run_beside(work)) for work in self._beside]
+        beside = [asyncio.create_task(self._run_beside(work, lanes)) for work in self._beside]
         for lane in lanes:
             lane.start()
         renewal.start()
@@ -161,9 +166,14 @@ class Worker:
             for channel in consumption.channels
         ]
 
-    async def _run_beside(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    async def _run_beside(self, work: Beside, lanes: list[Lane]) -> None:
+        def look(channel: str) -> None:
+            for lane in lanes:
+                if lane.channel == channel:
+                    lane.intake.look()
+
         try:
-            await work()
+            await work(look)
         except Exception:
             logger.critical("what runs beside the worker failed, the worker ends", exc_info=True)
             self._fail()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from itertools import groupby
 
@@ -39,20 +39,22 @@ class Scheduler:
             channel: list(group) for channel, group in groupby(by_channel, key=lambda schedule: schedule.channel)
         }
 
-    async def run(self) -> None:
-        """Until cancelled; does nothing when there are no schedules."""
+    async def run(self, look: Callable[[str], None]) -> None:
+        """Until cancelled; does nothing when there are no schedules. ``look``: has this worker look for jobs of a
+        channel, because the bell alone may have called one that can't answer."""
         async with asyncio.TaskGroup() as group:
             for channel, schedules in self._channels.items():
-                group.create_task(_Channel(channel, schedules, self._store).run())
+                group.create_task(_Channel(channel, schedules, self._store, look).run())
 
 
 class _Channel:
     """The schedules of one channel: one request asks for all that are due."""
 
-    def __init__(self, channel: str, schedules: Sequence[Schedule], store: Store) -> None:
+    def __init__(self, channel: str, schedules: Sequence[Schedule], store: Store, look: Callable[[str], None]) -> None:
         self._channel = channel
         self._schedules = schedules
         self._store = store
+        self._wake = look
         self._link = Link(channel)
         #: What the server said last of each schedule, [] before it said anything.
         self._known: list[Looked] = []
@@ -70,6 +72,8 @@ class _Channel:
             if not self._since:
                 self._since = [from_ms(known.since) for known in looks.schedules]
             self._known = looks.schedules
+            if any(known.made for known in looks.schedules):
+                self._wake(self._channel)
             self._tell(looks)
             await asyncio.sleep(self._pause())
 

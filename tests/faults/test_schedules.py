@@ -113,18 +113,16 @@ def test_41_one_of_two_workers_is_stopped_for_10_of_60_seconds(clockworks: Clock
     first.signal(signal.SIGCONT)
     clockworks.until(after(clockworks, 60), "60 slots ran")
     clockworks.check(count=60)
-    # While one is stopped, the ring for a job may be its own: the other finds the job by its poll, within a second.
-    disturbed = range(int(stopped), int(stopped) + 13)
     late = sorted(
         tick.late * 1000
         for name in ("all", "last", "skip")
         for tick in clockworks.ticks(name)
-        if tick.attempt == 1 and tick.slot not in disturbed
+        if tick.attempt == 1 and tick.pid != first.pid
     )
     p99 = late[int(len(late) * 0.99)]
     median, load = late[len(late) // 2], os.getloadavg()[0]
     figure(
-        f"{len(late)} slots of every second: their handlers started late by {median:.1f} ms (median), "
+        f"{len(late)} slots, those of the other worker: their handlers started late by {median:.1f} ms (median), "
         f"{p99:.1f} ms (p99), {late[-1]:.1f} ms (most); load average {load:.1f}"
     )
     # A machine with more to do than cores to do it on starts everything late.
