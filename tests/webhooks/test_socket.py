@@ -22,8 +22,14 @@ Result = dict[str, Any]
 
 
 class Browser(WebsocketCommunicator):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.events: list[Result] = []  # that came before what was waited for
+
     async def hear(self, kind: str) -> Result:
-        """The next frame of this type; events are skipped."""
+        """The next frame of this type; an event may come before or after the ack of the command that caused it."""
+        if kind == "event" and self.events:
+            return self.events.pop(0)
         while True:
             message = await self.receive_output(PATIENCE)
             assert message["type"] == "websocket.send", message
@@ -31,6 +37,7 @@ class Browser(WebsocketCommunicator):
             if frame["type"] == kind:
                 return frame
             assert frame["type"] == "event", frame
+            self.events.append(frame)
 
     async def command(self, name: str, id: str = "c1", **args: Any) -> None:
         await self.send_json_to({"type": "command", "id": id, "name": name, "args": args})
