@@ -25,6 +25,8 @@ CHANNEL = "work"
 PREFIX = "retrying:asgi"
 LEASE, SWEEP, BACKOFF = 1.0, 0.3, 0.2
 MAX_RETRIES = 5
+#: As in settings.py: the checks read from the topic what happened in half an hour.
+TOPIC_EVENTS = 500_000
 #: Where a job can be.
 PLACES = ("ready", "scheduled", "leases", "dead", "finished", "succeeded", "newer", "limit:parked")
 #: Every key that may be there without a TTL; see the key map in common.lua.
@@ -73,7 +75,7 @@ class Rig:
 
     def store_at(self, url: str, **host: Any) -> Store:
         """The store as seen through ``url``."""
-        limits = Limits(lease=self.lease, sweep=self.sweep, topic_events=20_000)
+        limits = Limits(lease=self.lease, sweep=self.sweep, topic_events=TOPIC_EVENTS)
         store = Store({"address": url, **host}, prefix=PREFIX, limits=limits)
         self._stack.callback(store.connections.close)
         return store
@@ -206,9 +208,9 @@ class Rig:
             words = runs[line.job][line.attempt]
             assert line.word not in words, f"attempt {line.attempt} of {line.job} was given out twice"
             words[line.word] = line
-        rescued = self.rescued()
+        uncharged = self._attempts("rescued", "released")
         for job, attempts in runs.items():
-            self._one_at_a_time(job, attempts, rescued)
+            self._one_at_a_time(job, attempts, uncharged)
             failed = sum("failed" in words for words in attempts.values())
             assert failed <= MAX_RETRIES + 1, f"{job} failed {failed} times, {MAX_RETRIES + 1} are allowed"
             if not repeats:
@@ -234,10 +236,14 @@ class Rig:
 
     def rescued(self) -> set[tuple[str, int]]:
         """Jobs and the attempts that were taken from a worker, as their topic tells."""
-        events = self.client().xrange(f"{PREFIX}:{{{CHANNEL}}}:topic:all")
-        return {(event["job"], int(event["attempt"])) for _, event in events if event["name"] == "rescued"}
+        return self._attempts("rescued")
 
-    def _one_at_a_time(self, job: str, attempts: dict[int, dict[str, Line]], rescued: set[tuple[str, int]]) -> None:
+    def _attempts(self, *names: str) -> set[tuple[str, int]]:
+        """Jobs and attempts that an event of this name was told of."""
+        events = self.client().xrange(f"{PREFIX}:{{{CHANNEL}}}:topic:all")
+        return {(event["job"], int(event["attempt"])) for _, event in events if event["name"] in names}
+
+    def _one_at_a_time(self, job: str, attempts: dict[int, dict[str, Line]], uncharged: set[tuple[str, int]]) -> None:
         """One valid lease, and never early."""
         not_before = self.acked.get(job, 0.0)
         before: dict[str, Line] | None = None
@@ -251,7 +257,7 @@ class Rig:
                 assert max(ends) <= start, (
                     f"{job}: attempt {number} overlaps the one before by {max(ends) - start:.3f} s"
                 )
-            charged = "failed" in words and (job, number) not in rescued  # else the failure was never told
+            charged = "failed" in words and (job, number) not in uncharged  # else the failure was never told
             not_before = words["failed"].at + BACKOFF if charged else 0.0
             before = words
 

@@ -10,7 +10,7 @@ from tests.plain.durable_settings import RETRYING
 ASGI_APPLICATION = "tests.faults.work.application"
 RETRYING |= {
     "DEFAULT_POLICY": {"max_retries": 5, "backoff": float(os.environ.get("BACKOFF", "0.2"))},
-    "TOPIC_MAX_EVENTS": 20_000,
+    "TOPIC_MAX_EVENTS": 500_000,  # the checks read what happened from there
     "POLL_SECONDS": 1.0,
     "DEDUP_SECONDS": float(os.environ.get("DEDUP_SECONDS", "300")),
 }
