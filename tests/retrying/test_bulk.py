@@ -21,6 +21,7 @@ from channels.exceptions import ChannelFull
 from retrying import EnqueuedMany, InvalidJob, StoreUnavailable, aenqueue_many, enqueue_many, jobs
 from retrying.bulk import MAX_BYTES, MAX_JOBS
 from retrying.layers import get_layer
+from retrying.store.calls import NewJob
 from retrying.testing import enqueued
 from tests.conftest import wait_for
 from tests.faults.proxy import Proxy
@@ -165,6 +166,22 @@ def test_jobs_that_are_done_and_forgotten_are_not_sent_again(redis_url: str) -> 
                 server.delete(key)
     assert enqueue_many(CHANNEL, messages(600), batch="import") == EnqueuedMany(0, 600)
     assert jobs.counts(CHANNEL).ready == 0
+
+
+def test_duplicates_in_a_batch_count_as_items() -> None:
+    items = [({"type": "work.do", "n": n}, {"unique": f"u{n % 300}"}) for n in range(1200)]
+    assert enqueue_many(CHANNEL, items, batch="import") == EnqueuedMany(300, 900)
+    assert enqueue_many(CHANNEL, [*items, *messages(5)], batch="import") == EnqueuedMany(5, 1200)
+
+
+def test_piece_that_is_stored_in_part_goes_on_behind_it() -> None:
+    store = get_layer().store
+    pieces = [NewJob(id=f"b:{n}", payload=b"") for n in range(30)]
+    store.run(store.enqueue_piece(CHANNEL, pieces[:10], batch="b", first=0))
+    found = store.run(store.enqueue_piece(CHANNEL, pieces[5:20], batch="b", first=5))
+    assert (found.new, found.stored, found.waiting) == (10, 20, 20)
+    found = store.run(store.enqueue_piece(CHANNEL, pieces[25:], batch="b", first=25))  # five would be left out
+    assert (found.new, found.stored, found.waiting) == (0, 20, 20)
 
 
 def test_two_processes_at_once_store_it_once() -> None:

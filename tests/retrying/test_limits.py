@@ -410,6 +410,16 @@ def test_rate_of_a_key(store: Store) -> None:
     assert begin(store, "T3", throttle) == ["a3"]
 
 
+def test_first_token_goes_to_who_waited_first(store: Store) -> None:
+    """Workers look when several tokens are there; a job that comes before that doesn't overtake."""
+    throttle = Throttle(rate_per_key=Rate(50, 10))
+    put(store, *"abcdefghijkl", key="a")
+    assert len(begin(store, "T", throttle, 20)) == 10
+    put(store, "new", key="a")
+    move(store, CHANNEL, 21)
+    assert begin(store, "T2", throttle)[0] == "k"
+
+
 def test_keys_at_rest_leave_nothing_behind(store: Store, redis_url: str) -> None:
     throttle = Throttle(rate_per_key=Rate(10, 1), concurrency_per_key=2)
     for n in range(150):
@@ -497,11 +507,11 @@ class Drill:
         if name == "put":
             id = str(len(self.key_of))
             self.key_of[id] = number % 3
-            put(self.store, id, key=f"k{number % 3}", delay=20 if extra else None)
+            put(self.store, id, key=f"k{number % 3}", delay=20_000 if extra else None)
         elif name == "claim":
             self.claim(number, vanishes=extra)
         elif name == "pass":
-            move(self.store, CHANNEL, number)
+            move(self.store, CHANNEL, 1000 * number)  # whole seconds: the real ones that pass meanwhile don't matter
         elif name == "cancel" and self.key_of:
             self.store.run(self.store.cancel(CHANNEL, str(number % len(self.key_of)), "no"))
         elif name in self.ENDS and self.running:
@@ -512,7 +522,7 @@ class Drill:
 
     ENDS: dict[str, Any] = {
         "ack": ack, "bury": bury, "discard": discard, "release": release, "fail": fail,
-        "later": lambda store, id, token: fail(store, id, token, delay=30),
+        "later": lambda store, id, token: fail(store, id, token, delay=30_000),
     }  # fmt: skip
 
     def claim(self, wanted: int, *, vanishes: bool = False) -> bool:
@@ -544,6 +554,7 @@ class Drill:
         self.begun[key].add(id)
 
     def finish(self) -> None:
+        move(self.store, CHANNEL, 31_000)  # less than it takes to find by time what got stuck
         for _ in range(len(self.key_of) * 4 + 10):
             while self.running:
                 ack(self.store, *self.running.popitem())
