@@ -114,7 +114,7 @@ class TaskRoute:
             backoff = task.backoff
             attempt.policy = replace(attempt.policy, backoff=lambda error, _job: backoff(error, cast("Any", result)))
         if not iscoroutinefunction(task.func):
-            return await sync_to_async(run.in_thread)(thread)
+            return await _in_thread(run, thread)
         await thread.begin_async_job()
         try:
             return await run.on_loop()
@@ -240,3 +240,7 @@ class _Run:
             self._send(signal)
         else:  # Django runs those that aren't async in a thread: they may use the database
             await signal.asend_robust(type(self._backend), task_result=self._result)
+
+
+#: Made once: to make it costs as much as to call it.
+_in_thread = sync_to_async(_Run.in_thread)
