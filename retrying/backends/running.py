@@ -113,11 +113,8 @@ class TaskRoute:
             # As proposed for Django, it is given the task's result, where ours get the job.
             backoff = task.backoff
             attempt.policy = replace(attempt.policy, backoff=lambda error, _job: backoff(error, cast("Any", result)))
-        if not iscoroutinefunction(task.func):
-            return await _in_thread(run, thread)
-        await thread.begin_async_job()
         try:
-            return await run.on_loop()
+            return await run(thread)
         finally:
             await thread.end_async_job()
 
@@ -157,37 +154,36 @@ class _Run:
         self._task = result.task
         self._arguments: list[Any] = [TaskContext(task_result=result)] if self._task.takes_context else []
 
-    # The same twice, on the loop and in a thread, because the signal is to be sent inside of the except block.
-
-    async def on_loop(self) -> Ending:
-        await self._asend(task_started)
+    async def __call__(self, thread: SlotThread) -> Ending:
+        await self._tell(task_started, thread)
         try:
-            value = await self._task.func(*self._arguments, *self._result.args, **self._result.kwargs)
-            ending = self._succeeded(value)
+            ending = self._succeeded(await self._call(thread))
         except BaseException as error:  # a task must not take the worker with it
             ending = self._failed(error)
             if self._finished(ending):
-                await self._asend(task_finished)
+                await self._tell(task_finished, thread)  # inside the except block, where Django has it
         else:
             if self._finished(ending):
-                await self._asend(task_finished)
+                await self._tell(task_finished, thread)
         return ending
 
-    def in_thread(self, thread: SlotThread) -> Ending:
+    async def _call(self, thread: SlotThread) -> Any:
+        if iscoroutinefunction(self._task.func):
+            await thread.begin_async_job()
+            return await self._task.func(*self._arguments, *self._result.args, **self._result.kwargs)
+        value, error = await _in_thread(self, thread)
+        if error is not None:
+            raise error
+        return value
+
+    def _call_sync(self, thread: SlotThread) -> tuple[Any, BaseException | None]:
+        # Only the function: what else there is to do costs several times as much in another thread. Its error as a
+        # value: a future can't carry each of them (StopIteration).
         thread.begin_job()
         try:
-            self._send(task_started)
-            try:
-                value = self._task.func(*self._arguments, *self._result.args, **self._result.kwargs)
-                ending = self._succeeded(value)
-            except BaseException as error:
-                ending = self._failed(error)
-                if self._finished(ending):
-                    self._send(task_finished)
-            else:
-                if self._finished(ending):
-                    self._send(task_finished)
-            return ending
+            return self._task.func(*self._arguments, *self._result.args, **self._result.kwargs), None
+        except BaseException as error:  # told to the caller
+            return None, error
         finally:
             thread.end_job()
 
@@ -230,17 +226,15 @@ class _Run:
         change(self._result, status=status, finished_at=datetime.now(UTC))
         return True
 
-    # Receivers see, and decide nothing: one that raises is logged by Django, and the task ends as it ended.
-
-    def _send(self, signal: Any) -> None:
-        signal.send_robust(type(self._backend), task_result=self._result)
-
-    async def _asend(self, signal: Any) -> None:
-        if is_only_logged(signal, type(self._backend)):
-            self._send(signal)
-        else:  # Django runs those that aren't async in a thread: they may use the database
-            await signal.asend_robust(type(self._backend), task_result=self._result)
+    async def _tell(self, signal: Any, thread: SlotThread) -> None:
+        # Receivers see, and decide nothing: one that raises is logged by Django, and the task ends as it ended.
+        sender = type(self._backend)
+        if is_only_logged(signal, sender):
+            signal.send_robust(sender, task_result=self._result)
+        else:  # Django runs those that aren't async in a thread, here the slot's: they may use the database
+            await thread.begin_async_job()
+            await signal.asend_robust(sender, task_result=self._result)
 
 
 #: Made once: to make it costs as much as to call it.
-_in_thread = sync_to_async(_Run.in_thread)
+_in_thread = sync_to_async(_Run._call_sync)

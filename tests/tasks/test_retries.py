@@ -155,3 +155,9 @@ def test_a_dead_task_can_be_redriven() -> None:
     jobs.redrive(CHANNEL, result.id)
     assert outcomes(result) == ["succeeded"]
     assert (result.return_value, result.attempts, len(result.errors)) == ("at last", 4, 3)
+
+
+def test_a_sync_task_that_raises_what_no_future_carries() -> None:
+    result = tasks.stops.enqueue()
+    assert outcomes(result) == ["dead"]
+    assert "StopIteration" in result.errors[-1].traceback

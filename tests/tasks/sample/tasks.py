@@ -142,3 +142,10 @@ def counts_rows(wait: float = 0.0) -> list[Any]:
 @task
 async def counts_rows_async() -> list[Any]:
     return await sync_to_async(counts_rows.func)()
+
+
+@task
+@retry(max_retries=0)
+def stops() -> None:
+    """Raises what a future can't carry."""
+    raise StopIteration
