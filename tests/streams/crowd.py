@@ -92,7 +92,7 @@ async def crowd(
             await member.open(path)
             if path == "ws":
                 listening.create_task(member.listen())
-                await asyncio.wait_for(member.subscribed.wait(), 60)
+                await asyncio.wait_for(member.subscribed.wait(), 240)
 
     async with asyncio.TaskGroup() as listening:
         try:

@@ -43,7 +43,7 @@ async def sockets_of(daphne: Daphne, topics: list[str], path: str) -> AsyncItera
             yield members, (resident(daphne.pid) - before) / len(topics)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("idle", [500, pytest.param(5000, marks=pytest.mark.long)])
 async def test_what_an_idle_socket_takes(daphne: Daphne, idle: int) -> None:
     """Each follows a topic of its own. Beside it: a consumer of Channels that does nothing."""
@@ -54,12 +54,12 @@ async def test_what_an_idle_socket_takes(daphne: Daphne, idle: int) -> None:
     with daphne:
         async with sockets_of(daphne, own, "ws") as (_, ours):
             files = open_files(daphne.pid)
+    assert ours - bare < EXTRA, f"{(ours - bare) / KIB:.1f} KiB a socket"
+    assert files < idle + 200, "a connection to the store is not a socket's own"
     if idle >= 5000:
         report(
             "memory of an idle socket", f"{ours / KIB:.1f} KiB, of which daphne's and Channels' own {bare / KIB:.1f}"
         )
-    assert ours - bare < EXTRA, f"{(ours - bare) / KIB:.1f} KiB a socket"
-    assert files < idle + 200, "a connection to the store is not a socket's own"
 
 
 async def test_more_sockets_than_files(daphne: Daphne) -> None:
@@ -116,10 +116,10 @@ async def test_one_event_to_a_thousand_sockets(daphne: Daphne, tmp_path: Path) -
             memory = resident(daphne.pid)
     every = [late for one in rounds for late in one]
     p50, p99 = percentile(every, 50), percentile(every, 99)
+    assert p99 < FAN_OUT_SECONDS
     report("one event to 1,000 sockets", f"p50 {p50 * 1000:.0f} ms, p99 {p99 * 1000:.0f} ms, 5,500 sockets open")
     report("memory of daphne with 5,500 sockets", f"{memory / KIB / KIB:.0f} MiB")
     print(f"{used:.0%} of a processor")
-    assert p99 < FAN_OUT_SECONDS
 
 
 def _processor_seconds(pid: int) -> float:
@@ -129,7 +129,7 @@ def _processor_seconds(pid: int) -> float:
 
 @pytest.mark.alone
 @pytest.mark.long
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 async def test_a_storm_of_reconnects(daphne: Daphne) -> None:
     """Daphne is killed under 2,000 sockets, half of which miss something meanwhile. All resume."""
     count, meanwhile = 2000, 100
@@ -146,7 +146,7 @@ async def test_a_storm_of_reconnects(daphne: Daphne) -> None:
             async def resume(member: Member) -> None:
                 await member.come_back()
                 listening.create_task(member.listen())
-                await asyncio.wait_for(member.subscribed.wait(), 60)
+                await asyncio.wait_for(member.subscribed.wait(), 240)
                 back.append(time.monotonic() - began)
                 assert member.recovered, member.topic
 
@@ -158,12 +158,12 @@ async def test_a_storm_of_reconnects(daphne: Daphne) -> None:
                 )
                 for member in members:
                     member.socket.transport.abort()
+            assert " ERROR " not in daphne.text()
+            assert max(back) < 60
             report(
                 "2,000 sockets come back after a SIGKILL of daphne",
                 f"half within {percentile(back, 50):.1f} s, all within {max(back):.1f} s of its start, all by replay",
             )
-            assert " ERROR " not in daphne.text()
-            assert max(back) < 60
 
 
 class Snail:
@@ -197,7 +197,7 @@ class Snail:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 async def test_a_browser_that_reads_a_byte_a_second(daphne: Daphne, tmp_path: Path) -> None:
     """10,000 events of 2 KiB: not in the server's memory; the socket is cut, its neighbour misses nothing."""
     count, per_second = 10_000, 250
