@@ -494,7 +494,7 @@ class Drill:
     """Three keys' jobs and workers that fail in every way, beside what must hold after each step."""
 
     def __init__(self, redis_url: str, throttle: Throttle) -> None:
-        limits = Limits(lease=60, sweep=3600)
+        limits = Limits(lease=86400, sweep=3600)
         self.store = Store({"address": redis_url}, prefix=f"retrying:test{next(fresh)}", limits=limits)
         self.throttle = throttle
         self.most = 1 if throttle.ordered_by_key else throttle.concurrency_per_key or 99
