@@ -20,7 +20,7 @@ from tests.streams.parts import Daphne, worker
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("nodes", "tabs", "each", "pause"),
-    [(4, 0, 30, 0.3), pytest.param(4, 6, 100, 0.5, marks=pytest.mark.long)],
+    [(3, 0, 20, 0.3), pytest.param(4, 6, 100, 0.5, marks=pytest.mark.long)],
     ids=["short", "whole"],
 )
 async def test_every_command_is_one_job(  # noqa: PLR0917  (fixtures)
