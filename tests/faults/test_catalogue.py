@@ -241,7 +241,7 @@ def test_15_blackhole(rig: Rig, proxy: Proxy, lease: float) -> None:
     rig.lease = lease
     rig.store = rig.store_at(rig.server.url)
     cut_off = rig.worker(url=proxy.url)
-    jobs = rig.put(20, seconds=lease * 2)
+    jobs = rig.put(20, seconds=lease * 2 + 6)  # longer than the other worker may take to start
     wait_for(lambda: len(rig.said("start")) == 20, "20 jobs run")
     rig.worker()
     proxy.blackhole()
