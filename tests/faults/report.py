@@ -83,7 +83,7 @@ def _table(page: str, results: Results, day: str) -> str:
 
 def _numbers(page: str, results: Results, day: str) -> str:
     """One row a test: what it measured, and when."""
-    rows = {match[1]: match[0] for match in re.finditer(r"^\| `(\S+)` \|.*$", page, re.MULTILINE)}
+    rows = {match[1]: match[0] for match in re.finditer(r"^\| `([^`]+)` \|.*$", page, re.MULTILINE)}
     for nodeid, figures in results.figures.items():
         name = nodeid.rsplit("::", 1)[-1]
         rows[name] = f"| `{name}` | {'; '.join(figures)} | {day} |"
