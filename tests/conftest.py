@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 import redis
+from asgiref.sync import SyncToAsync
 from channels.layers import channel_layers
 from django.conf import settings
+from django.db import connections
 
 from project.development.valkey import Valkey
 
@@ -55,6 +57,13 @@ def _empty_store(request: pytest.FixtureRequest) -> Iterator[None]:
         if hasattr(layer, "store"):
             layer.store.connections.close()
     channel_layers.backends.clear()
+
+
+@pytest.fixture(autouse=True)
+def _no_connection_in_the_shared_thread() -> Iterator[None]:
+    """sync_to_async() runs things in a thread that is the next test's too, which may have no database."""
+    yield
+    SyncToAsync.single_thread_executor.submit(connections.close_all).result()
 
 
 def wait_for(condition: Callable[[], Any], what: str, timeout: float = PATIENCE) -> Any:

@@ -21,7 +21,7 @@ else
         "$python" -m pytest $without --last-failed --last-failed-no-failures=none -m "$together"
         echo "make test: they passed by themselves: UNSTABLE under load, worth a look" >&2
     fi
-    "$python" -m pytest $without -m alone
+    "$python" -m pytest $without -m "alone and not long"
 fi
 if [ -z "$without" ]; then
     exit 0

@@ -14,7 +14,7 @@ from channels.routing import URLRouter
 from django.conf import settings
 from django.contrib.auth.models import Group, Permission, User
 from django.contrib.sessions.models import Session
-from django.db import connections, transaction
+from django.db import transaction
 from django.test import Client
 from django.urls import path
 
@@ -29,13 +29,6 @@ from .browser import Browser, browser, happen
 pytestmark = pytest.mark.django_db(transaction=True)
 
 application = AuthMiddlewareStack(URLRouter([path("ws/", StreamConsumer.as_asgi())]))
-
-
-@pytest.fixture(autouse=True)
-async def _no_connection_stays_open() -> AsyncIterator[None]:
-    """The thread that these tests use is that of the next ones, which may have no database."""
-    yield
-    await sync_to_async(connections.close_all)()
 
 
 class Visitor:

@@ -262,6 +262,7 @@ class Terminal:
         return found[1] if found else ""
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(FIRST_RUN_SECONDS + 60)
 def test_make_run_in_a_fresh_clone_in_a_terminal(clone: Path) -> None:
     first = Terminal(clone, 1)

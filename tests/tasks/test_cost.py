@@ -11,6 +11,7 @@ import pytest
 from tests.processes import ROOT
 
 
+@pytest.mark.long
 @pytest.mark.alone
 def test_a_task_costs_at_most_a_quarter_more_than_a_message(redis_url: str) -> None:
     ran = subprocess.run(

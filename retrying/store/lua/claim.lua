@@ -133,7 +133,6 @@ if by_key then
   end
 end
 
-
 -- Lease a job that READY held. Returns 1, or 0 when it was none to run: expired, of a newer format, evicted; or when its
 -- key is at its limit.
 local function begin(id, order)
@@ -174,7 +173,7 @@ end
 
 -- What can't be run takes nobody's place: a claim that came back empty because of it would make the worker wait.
 local taken, looked = 0, 0
-local most = call('HEXISTS', META, 'paused') == 0 and wanted + 500 or 0
+local most = call('HEXISTS', META, 'paused') == 0 and wanted + 200 or 0
 while taken < room and looked < most do
   local popped = call('ZPOPMIN', READY, room - taken)
   if #popped == 0 then
