@@ -129,9 +129,16 @@ class JobLayer:
         Cancelled between the two, it leaves a job leased to nobody: where no worker sweeps, the next call does.
         """
         worker = f"{socket.gethostname()}:{os.getpid()}:receive"
+        task = asyncio.current_task()
+        assert task is not None
+        cancellations = task.cancelling()
         client = self.store.connections.async_()
         limits = get_settings().channel(channel)
         while True:
+            if (
+                task.cancelling() > cancellations
+            ):  # it came with a reply, and the client swallowed it
+                raise asyncio.CancelledError
             await self._sweep_sometimes(channel, worker, limits.keep_succeeded)
             token = new_id()
             claim = await self.store.arun(

@@ -414,3 +414,25 @@ def test_async_to_sync_keeps_one_connection_and_leaves_none(redis_url: str, serv
     for used in (layer, get_layer()):
         used.store.connections.close()
     wait_for(lambda: ids() <= before, "every connection is closed", 5)
+
+
+async def test_a_bare_receive_ends_when_it_is_cancelled_just_as_a_reply_comes() -> None:
+    """redis-py swallows such a cancellation on Python 3.11, and the loop in receive() would go on for ever."""
+    layer = get_layer()
+    bell = layer.store.keys(CHANNEL).bell
+    client = layer.store.connections.async_()
+    stop = asyncio.Event()
+
+    async def ring() -> None:
+        while not stop.is_set():
+            await client.lpush(bell, "1")
+
+    ringing = asyncio.create_task(ring())
+    for n in range(200):
+        receiving = asyncio.create_task(layer.receive(CHANNEL))
+        await asyncio.sleep(0.0001 * (n % 40))
+        receiving.cancel()
+        ended, _ = await asyncio.wait([receiving], timeout=5)
+        assert ended, f"cancellation {n} was lost"
+    stop.set()
+    await ringing
