@@ -135,9 +135,7 @@ class JobLayer:
         client = self.store.connections.async_()
         limits = get_settings().channel(channel)
         while True:
-            if (
-                task.cancelling() > cancellations
-            ):  # it came with a reply, and the client swallowed it
+            if task.cancelling() > cancellations:  # it came with a reply, and the client swallowed it
                 raise asyncio.CancelledError
             await self._sweep_sometimes(channel, worker, limits.keep_succeeded)
             token = new_id()

@@ -160,6 +160,7 @@ def test_19_replica_of_a_cluster_takes_over(  # noqa: PLR0917  (fixtures)
     )
 
 
+@pytest.mark.long
 @pytest.mark.timeout(120)
 async def test_21_slot_moves_under_load(
     cluster: RedisCluster, redis_url: str, effects: Effects, tmp_path: Path
@@ -235,6 +236,7 @@ def test_21_no_script_runs_on_half_of_a_slot(cluster: RedisCluster) -> None:
     store.connections.close()
 
 
+@pytest.mark.long
 def test_21_reshard_by_redis_cli(cluster: RedisCluster) -> None:
     """The tool that people use, moving whole ranges of slots away from the channel's node."""
     store = Store(cluster.description, prefix="retrying:test", limits=Limits(lease=60, sweep=3600))

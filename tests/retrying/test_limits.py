@@ -296,7 +296,7 @@ def test_hot_key_at_the_head_stalls_nobody(store: Store) -> None:
     put(store, *(f"hot{n:05}" for n in range(5000)), key="hot")
     put(store, "cold", key="cold")
     found: list[str] = []
-    for look_number in range(12):
+    for look_number in range(28):
         found += begin(store, f"T{look_number}", ONE_PER_KEY, 2)
     assert found == ["hot00000", "cold"]
     assert counts(store)[:3] == (0, 4999, 2)

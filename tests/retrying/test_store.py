@@ -217,7 +217,7 @@ def test_expired_and_newer_jobs_take_no_place_in_a_claim(store: Store, server: r
     put(store, "a", "b", "c")
     assert take(store, "T") == ["a"]
     assert take(store, "T2", 2) == ["b", "c"]
-    put(store, *(f"old{n}" for n in range(3, 600)), expires=0)
+    put(store, *(f"old{n}" for n in range(3, 300)), expires=0)
     put(store, "d")
     server.delete(store.keys(CHANNEL).bell)
     assert take(store, "T3") == [], "one claim moves a bounded number of them"
