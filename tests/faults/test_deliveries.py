@@ -106,6 +106,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
     site.valkey.stop()
 
 
+@pytest.mark.long
 def test_server_away_for_ten_seconds_during_deliveries(site: Site) -> None:
     with site.receiver("held") as receiver, site.sweep(), site.worker("worker") as worker:
         site.submit(20)

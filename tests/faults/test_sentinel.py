@@ -65,6 +65,7 @@ class Producer(threading.Thread):
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("fault", ["SIGKILL", "SIGSTOP"])
+@pytest.mark.long
 @pytest.mark.alone
 def test_19_failover_under_load(  # noqa: PLR0917  (fixtures)
     servers: SentinelSet, redis_url: str, effects: Effects, tmp_path: Path, fault: str, figure: Figure
@@ -110,6 +111,7 @@ def test_19_failover_under_load(  # noqa: PLR0917  (fixtures)
     figure(f"{fault}: consuming again {took:.2f} s after the switch; {confirmed} jobs a replica had confirmed, 0 lost")
 
 
+@pytest.mark.long
 def test_20_claim_that_was_lost_with_the_old_primary_is_no_longer_valid(servers: SentinelSet) -> None:
     """No replica had heard of it: the new primary gives the job away under the same attempt number. The token tells."""
     store = Store(servers.description, prefix="retrying:test", limits=Limits(lease=60, sweep=3600))
@@ -154,6 +156,7 @@ def claimed(store: Store) -> list[object]:
         return []
 
 
+@pytest.mark.long
 def test_20_primary_without_replicas_takes_no_jobs(servers: SentinelSet) -> None:
     """With min-replicas-to-write a primary that was cut off acknowledges nothing that the failover would discard."""
     store = Store(servers.description, prefix="retrying:test")

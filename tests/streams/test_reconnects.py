@@ -49,7 +49,8 @@ WHOLE = Plan(
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("plan", [SHORT, pytest.param(WHOLE, marks=pytest.mark.long)], ids=["short", "whole"])
+@pytest.mark.long
+@pytest.mark.parametrize("plan", [SHORT, WHOLE], ids=["short", "whole"])
 async def test_every_client_sees_every_event_once(daphne: Daphne, tmp_path: Path, plan: Plan) -> None:
     seed = int(os.environ.get("SEED") or random.randrange(2**32))
     print(f"SEED={seed}")

@@ -44,7 +44,8 @@ async def sockets_of(daphne: Daphne, topics: list[str], path: str) -> AsyncItera
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("idle", [200, pytest.param(5000, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("idle", [200, 5000])
 async def test_what_an_idle_socket_takes(daphne: Daphne, idle: int) -> None:
     """Each follows a topic of its own. Beside it: a consumer of Channels that does nothing."""
     own = [f"user.{number}" for number in range(idle)]
