@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -245,8 +246,13 @@ class Terminal:
         self._terminal.stdin.flush()
 
     def end(self) -> None:
+        """Also when the test failed: leave nothing running."""
+        left = descendants(self._terminal.pid)
         self._terminal.kill()
         self._terminal.communicate()
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def stops(self, *signals: str) -> None:
         """Wait until nothing of it is left; it has said that it stopped in good order, on one of these signals."""
