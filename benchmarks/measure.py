@@ -1,0 +1,317 @@
+"""What every benchmark here measures with: a server of its own, processor time, memory, commands, medians.
+
+Linux only: /proc says what processes use. Nothing here knows of a peer or of this package.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import redis
+
+from project.development.tether import tethered
+from project.development.valkey import Valkey
+
+T = TypeVar("T")
+
+#: What a server promises to keep: nothing, all but the last second, everything that it has answered.
+PERSISTENCE = ("off", "everysec", "always")
+
+
+# Numbers
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """Several rounds of one measurement: their median, and half their range over it (0.03: within 3 %)."""
+
+    median: float
+    spread: float
+    rounds: int
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Figure:
+        """Raises statistics.StatisticsError when there is none."""
+        middle = statistics.median(values)
+        return cls(middle, (max(values) - min(values)) / 2 / abs(middle) if middle else 0.0, len(values))
+
+
+def percentile(values: Sequence[float], fraction: float) -> float:
+    """The smallest value that at least `fraction` of them don't exceed. ValueError when there is none."""
+    if not values:
+        raise ValueError("a percentile of no values: nothing was measured")
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, max(0, -int(-fraction * len(ordered) // 1) - 1))]
+
+
+def interleaved(rounds: int, cells: Sequence[T]) -> Iterator[tuple[int, T]]:
+    """Each cell once a round, in another order each time (the same in every run): what else the machine does, and what
+    the cell before left in its caches, meets all of them."""
+    for number in range(1, rounds + 1):
+        yield from ((number, cell) for cell in random.Random(number).sample(cells, len(cells)))
+
+
+# Processes
+
+
+def tree(pid: int) -> list[int]:
+    """This process and all below it that live."""
+    below: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            try:
+                stat = (entry / "stat").read_text()
+            except OSError:
+                continue  # it ended just now
+            below.setdefault(int(stat.rpartition(")")[2].split()[1]), []).append(int(entry.name))
+    found = [pid] if Path(f"/proc/{pid}").exists() else []
+    for parent in found:
+        found.extend(below.get(parent, []))
+    return found
+
+
+def cpu_seconds(pid: int, *, below: bool = True) -> float:
+    """Processor seconds, user and system, that a process used so far; with those `below` it, dead ones that were waited
+    for included."""
+    return sum(_cpu_of_one(each) for each in (tree(pid) if below else [pid]))
+
+
+def _cpu_of_one(pid: int) -> float:
+    # Linux's clock of another process: in nanoseconds, where /proc counts in ticks of 10 ms.
+    try:
+        own = time.clock_gettime((~pid << 3) | 2)
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    waited_for = (int(fields[13]) + int(fields[14])) / os.sysconf("SC_CLK_TCK")
+    return own + waited_for
+
+
+def resident(pid: int) -> int:
+    """Bytes in memory of a process and all below it; pages that they share count once a process."""
+    total = 0
+    for each in tree(pid):
+        try:
+            total += int(Path(f"/proc/{each}/statm").read_text().split()[1])
+        except OSError:
+            continue
+    return total * os.sysconf("SC_PAGE_SIZE")
+
+
+class Process:
+    """A program with everything that it starts: `with Process(command, log=path) as process: process.pid`.
+
+    It dies with this one. At the end of the block it is asked to stop (SIGTERM), and what still lives after
+    `patience` seconds is killed, its children too.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        log: Path,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        patience: float = 5.0,
+    ) -> None:
+        self.command = [str(word) for word in command]
+        self.log = log
+        self.env = {**os.environ, **(env or {})}
+        self.cwd = cwd
+        self.patience = patience
+        self._popen: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        with self.log.open("ab") as output:
+            self._popen = subprocess.Popen(
+                tethered(self.command),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=self.env,
+                cwd=self.cwd,
+                start_new_session=True,
+            )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def pid(self) -> int:
+        """LookupError when it was not started."""
+        if self._popen is None:
+            raise LookupError("this process was not started: use it in a with block")
+        return self._popen.pid
+
+    @property
+    def alive(self) -> bool:
+        return self._popen is not None and self._popen.poll() is None
+
+    def wait(self, timeout: float) -> int | None:
+        """Its exit code; None when it still runs after `timeout` seconds."""
+        if self._popen is None:
+            return None
+        try:
+            return self._popen.wait(timeout)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def stop(self) -> None:
+        """SIGTERM, patience, SIGKILL for the whole tree."""
+        if self._popen is None:
+            return
+        everyone = tree(self._popen.pid)
+        if self._popen.poll() is None:
+            self._popen.terminate()
+            if self.wait(self.patience) is None:
+                everyone = [*everyone, *tree(self._popen.pid)]
+        self._end(everyone)
+
+    def kill(self) -> None:
+        """SIGKILL for the whole tree, as when the machine goes."""
+        if self._popen is not None:
+            self._end(tree(self._popen.pid))
+
+    def _end(self, everyone: Sequence[int]) -> None:
+        assert self._popen is not None
+        for pid in dict.fromkeys(everyone):
+            if pid == self._popen.pid and self._popen.poll() is not None:
+                continue  # waited for: its number may be somebody else's by now
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        self._popen.wait()
+
+    def printed(self, characters: int = 2000) -> str:
+        """The last lines of its log."""
+        try:
+            return self.log.read_text(errors="replace").strip()[-characters:]
+        except OSError:
+            return ""
+
+
+# The server
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """What a server did: requests read from sockets (round trips), commands (those inside scripts and MULTI too),
+    processor seconds; `now - before` is the difference."""
+
+    reads: int
+    commands: Mapping[str, int]
+    cpu: float
+
+    @property
+    def command_count(self) -> int:
+        return sum(self.commands.values())
+
+    def __sub__(self, before: Use) -> Use:
+        commands = {name: calls - before.commands.get(name, 0) for name, calls in self.commands.items()}
+        return Use(
+            self.reads - before.reads,
+            {name: calls for name, calls in sorted(commands.items()) if calls},
+            self.cpu - before.cpu,
+        )
+
+
+#: What asking for a server's use adds to it.
+ASKING = frozenset({"info", "config|set", "config|resetstat", "client|setinfo", "hello", "ping", "dbsize", "select"})
+
+
+@dataclass
+class Server:
+    """A new, empty Valkey: `with Server(persistence="everysec") as server: server.url`.
+
+    Args:
+        persistence: one of PERSISTENCE.
+        directory: where its files go; default is one that goes with it.
+    """
+
+    persistence: str = "off"
+    directory: Path | None = None
+    _valkey: Valkey = field(init=False, repr=False)
+    _temporary: tempfile.TemporaryDirectory[str] | None = field(default=None, init=False, repr=False)
+    _client: redis.Redis = field(init=False, repr=False)
+
+    def __enter__(self) -> Self:
+        if self.persistence not in PERSISTENCE:
+            raise ValueError(f"persistence is one of {', '.join(PERSISTENCE)}, not {self.persistence!r}")
+        if self.directory is None:
+            self._temporary = tempfile.TemporaryDirectory(prefix="bench-valkey-")
+        directory = Path(self._temporary.name) if self._temporary else self.directory
+        assert directory is not None
+        self._valkey = Valkey(directory, appendonly=self.persistence != "off")
+        self._valkey.start()
+        self._client = redis.Redis.from_url(self._valkey.url)
+        if self.persistence == "always":
+            self._client.config_set("appendfsync", "always")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._client.close()
+        self._valkey.stop()
+        if self._temporary is not None:
+            self._temporary.cleanup()
+
+    @property
+    def url(self) -> str:
+        return self._valkey.url
+
+    @property
+    def pid(self) -> int:
+        return self._valkey.pid
+
+    @property
+    def client(self) -> redis.Redis:
+        """For questions; what it asks counts as use."""
+        return self._client
+
+    @property
+    def version(self) -> str:
+        facts = self._info("server")
+        return f"Valkey {facts['valkey_version']}" if "valkey_version" in facts else f"Redis {facts['redis_version']}"
+
+    def use(self) -> Use:
+        """What it did so far, less most of what this question costs: the difference of two has one read too many."""
+        facts = self._info("stats")
+        calls: dict[str, int] = {
+            name.removeprefix("cmdstat_"): entry["calls"] for name, entry in self._info("commandstats").items()
+        }
+        commands = {name: count for name, count in calls.items() if name not in ASKING}
+        return Use(facts["total_reads_processed"] - calls.get("info", 0), commands, cpu_seconds(self.pid))
+
+    def memory(self) -> int:
+        """Bytes that the server uses, buffers and tables included."""
+        return int(self._info("memory")["used_memory"])
+
+    def _info(self, section: str) -> dict[str, Any]:
+        facts: dict[str, Any] = self._client.info(section)
+        return facts
+
+
+def wait_until(true: Callable[[], Any], timeout: float, *, every: float = 0.002) -> bool:
+    """Whether `true()` became true within `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    while not true():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(every)
+    return True

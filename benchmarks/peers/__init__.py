@@ -1,0 +1,1 @@
+"""One file a peer: how it sends, how it works, at which settings."""
