@@ -1,5 +1,6 @@
 """The site's URLs."""
 
+from django.contrib import admin
 from django.urls import include, path
 
 from project import health
@@ -7,6 +8,8 @@ from project import health
 urlpatterns = [
     path("healthz", health.healthz),
     path("readyz", health.readyz),
+    path("jobs/", include("realtime.control_room.urls")),
+    path("admin/", admin.site.urls),
     path("streaming/", include("project.streaming.urls")),
     path("", include("project.insights.urls")),
     path("", include("project.webhooks.urls")),

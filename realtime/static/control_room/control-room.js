@@ -1,0 +1,13 @@
+/** What every page of the control room does. No dependency but the realtime client. */
+
+import { dressTimes } from "./ago.js";
+import { listenToForms } from "./ask.js";
+import { listenToCopies } from "./copy.js";
+import { goLive } from "./live.js";
+import { offerThemes } from "./theme.js";
+
+offerThemes();
+listenToForms();
+listenToCopies();
+dressTimes();
+goLive();
