@@ -32,6 +32,7 @@ from retrying.store import Limits, Store
 from retrying.store.calls import Burial, Call, Lease, NewJob, Position, Retry
 from retrying.store.keys import NAMES
 from retrying.store.scripts import script
+from retrying.tally import NOTHING, Reading
 from retrying.testing.clock import PAGE, SETS
 from tests.retrying.model import ENDED, TURN, UNIT, Model, ModelJob, Times
 
@@ -453,6 +454,10 @@ class StoreMachine(RuleBasedStateMachine):
         assert real.tombstones == {id: f"succeeded:{token}" for id, (token, _) in model.tombstones.items()}
         assert real.names == {name: (id, until is not None) for name, (id, until) in model.names.items()}
         assert real.sets["workers"] == sorted(model.workers, key=lambda name: (model.workers[name], name))
+        counted = real.counted
+        unfinished = sum(job.state not in ENDED for job in model.jobs.values())
+        assert counted.enqueued + counted.redriven - counted.ended == unfinished, "what came in, less what went out"
+        assert counted.started == counted.wait.count
         assert (real.bell, "paused" in real.meta) == (model.bell, model.paused)
         assert real.jobs.keys() == model.jobs.keys()
         for id, job in model.jobs.items():
@@ -536,6 +541,9 @@ class Found:
         self.names: dict[str, tuple[str, bool]] = {}
         #: Keys that are on no list, or should have a TTL.
         self.outside: list[str] = []
+        self.counted = Reading.of(server.execute_command("GET", f"{keys[16]}total", NEVER_DECODE=True) or b"").since(
+            NOTHING
+        )
         for name, type_, ttl in zip(names, rest[::2], rest[1::2], strict=True):
             if type_ == "hash" and name.startswith(job_prefix) and ttl == -1:
                 self.jobs[name.removeprefix(job_prefix)] = server.hgetall(name)
@@ -547,6 +555,8 @@ class Found:
                 self.topics[name.removeprefix(topic_prefix)] = [
                     (int(entry.split("-")[1]), fields["name"], fields["job"]) for entry, fields in server.xrange(name)
                 ]
+            elif type_ == "string" and name.startswith(keys[16]) and ttl > 0:
+                pass
             elif name not in keys:
                 self.outside.append(name)
 

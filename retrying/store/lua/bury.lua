@@ -14,8 +14,11 @@ for i = 1, number() do
     call('HINCRBY', JOB .. id, 'failures', 1)
     call('HSET', JOB .. id, 'error', error, 'max_retries', max_retries)
     blame(id, job[2], trace)
+    tally(FAILED)
+    ran(id)
     bury(id, job[1], job[2], reason, error)
   end
   results[i] = status
 end
+record()
 return results

@@ -13,6 +13,7 @@ local state = job[1]
 if state == 'scheduled' or state == 'ready' then
   unqueue(id)
   finish(id, job[2], 'cancelled', reason)
+  record()
   return 'cancelled'
 elseif state == 'running' then
   call('HSET', JOB .. id, 'cancel', reason)

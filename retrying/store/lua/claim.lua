@@ -21,7 +21,9 @@ for i = 1, successes do
   local id, held, result, ttl = take(), take(), take(), number()
   local status = fence(id, held)
   if status == 1 then
-    local job = read(id, 'topic', 'attempt', 'unique', 'key')
+    local job = read(id, 'topic', 'attempt', 'unique', 'key', 'started')
+    tally(DONE)
+    tally_time(RAN, now - tonumber(job[5] or now))
     if job[3] or job[4] then
       ended(id)
     end
@@ -136,7 +138,7 @@ end
 -- Lease a job that READY held. Returns 1, or 0 when it was none to run: expired, of a newer format, evicted; or when its
 -- key is at its limit.
 local function begin(id, order)
-  local job = read(id, 'state', 'topic', 'expires', 'attempt', 'v', 'unique_until', 'worker', 'started', 'key', 'holds')
+  local job = read(id, 'state', 'topic', 'expires', 'attempt', 'v', 'unique_until', 'worker', 'started', 'key', 'holds', 'due', 'created')
   if job[1] ~= 'ready' then
     return 0
   elseif tonumber(job[5]) > FORMAT then
@@ -158,6 +160,8 @@ local function begin(id, order)
   end
   call('HSET', JOB .. id, 'state', 'running', 'token', token, 'worker', worker, 'started', now)
   call('ZADD', LEASES, now + lease, id)
+  tally(STARTED)
+  tally_time(WAITED, now - tonumber(job[11] or job[12] or now))
   emit(id, job[2], 'running', 'attempt', attempt, 'worker', worker)
   return 1
 end
@@ -204,4 +208,5 @@ end
 if more and (taken >= wanted or looked >= most and most > 0) and not (limit and call('ZCARD', LEASES) >= limit) then
   ring() -- this worker took all it can (or heard a bell that it has no room for): the rest is for somebody else
 end
+record()
 return { now, next_due or '', held, settled, jobs }

@@ -22,6 +22,10 @@
 --   TOPIC..name  stream  log of a topic, ids <epoch>-<offset>, capped, with a TTL; its key is also the pub/sub channel
 --   UNIQUE..name string  id of the job that holds a unique name: lives as long as that job's hold, or has a TTL
 --   BATCH..name  string  items of a batch of enqueue_many that are stored; with a TTL since the last one
+--   STATS..      what the channel did, see tally
+--     total        string  its counters; with a TTL since they last changed
+--     minute:<n>   string  the same as they stood when that minute since the epoch began; kept 24 hours
+--     hour:<n>     string  when that hour began; kept 30 days. A minute or an hour without a change has none
 --   LIMIT..      what limits per key need, in channels that have such limits
 --     PARKED       zset  ids of ready jobs that wait for their key instead of in READY, by their order in READY
 --     WAITING..key zset  the same jobs by key; one that holds the key already comes first, with score 0
@@ -36,6 +40,7 @@
 local JOB, READY, SCHEDULED, LEASES, DEAD, FINISHED = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local SUCCEEDED, WORKERS, META, BELL, TOPIC, NEWER = KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12]
 local UNIQUE, SCHEDULE, LIMIT, BATCH = KEYS[13], KEYS[14], KEYS[15] or '', KEYS[16] -- '': a script of the whole store, with one key
+local STATS = KEYS[17]
 local PARKED, RATES, TURNS = LIMIT .. 'parked', LIMIT .. 'rates', LIMIT .. 'turns'
 local WAITING, HOLDERS = LIMIT .. 'waiting:', LIMIT .. 'holders:'
 local FORMAT = 1 -- of a job's hash; what a job of a higher one means, only newer scripts know
@@ -65,6 +70,48 @@ end
 local function ring()
   if call('EXISTS', BELL) == 0 then
     call('LPUSH', BELL, '1')
+  end
+end
+
+-- What the channel does is counted in one string of 32-bit numbers, at these places; each counts modulo 2^32. Then come,
+-- 64 bits each, the sums of the times (ms) from ready to start and from start to end, and the numbers of these times by
+-- length: bucket n holds those from 2^(n-1) to less than 2^n ms, the last one all that are longer.
+-- A script tallies what it does and records it in one go: what each minute and hour did is the difference of two copies.
+local ENQUEUED, STARTED, DONE, FAILED, RETRIED, SNOOZED, RELEASED, RESCUED, DIED = 0, 1, 2, 3, 4, 5, 6, 7, 8
+local CANCELLED, EXPIRED, REDRIVEN, WAITED, RAN = 9, 10, 11, 12, 14
+local BUCKETS, MINUTES_MS, HOURS_MS, TOTAL_MS = 24, 24 * 3600000 + 120000, 30 * 86400000 + 7200000, 32 * 86400000
+local tallied = {}
+local function tally(place, more)
+  tallied[place] = (tallied[place] or 0) + (more or 1)
+end
+
+local function tally_time(place, ms)
+  local _, bucket = math.frexp(math.max(0, ms))
+  tally(place, math.max(0, ms))
+  tally(16 + (place - WAITED) / 2 * BUCKETS + math.min(bucket, BUCKETS - 1))
+end
+
+-- To be called once, after the last tally.
+local function record()
+  if next(tallied) == nil then
+    return
+  end
+  local minute = STATS .. 'minute:' .. math.floor(now / 60000)
+  local begins = call('EXISTS', minute) == 0
+  if begins then
+    local total = call('GET', STATS .. 'total') or ''
+    call('SET', minute, total, 'PX', MINUTES_MS)
+    call('SET', STATS .. 'hour:' .. math.floor(now / 3600000), total, 'NX', 'PX', HOURS_MS)
+  end
+  local changes, n = {}, 0
+  for place, more in pairs(tallied) do
+    changes[n + 1], changes[n + 2], changes[n + 3], changes[n + 4] =
+      'INCRBY', (place == WAITED or place == RAN) and 'i64' or 'u32', place * 32, more
+    n = n + 4
+  end
+  call('BITFIELD', STATS .. 'total', unpack(changes))
+  if begins then
+    call('PEXPIRE', STATS .. 'total', TOTAL_MS)
   end
 end
 
@@ -172,6 +219,11 @@ local function unlease(id, token)
   release_key(id)
 end
 
+-- The attempt that ends took from its start until now.
+local function ran(id)
+  tally_time(RAN, now - tonumber(read(id, 'started')[1] or now))
+end
+
 -- Take a job that is scheduled or ready out of its place.
 local function unqueue(id)
   call('ZREM', SCHEDULED, id)
@@ -182,8 +234,9 @@ local function unqueue(id)
   end
 end
 
-local function make_ready(id, topic, order)
-  call('HSET', JOB .. id, 'state', 'ready')
+-- Its due time is from now on since when it has been ready; promote leaves the one that has come.
+local function make_ready(id, topic, order, due)
+  call('HSET', JOB .. id, 'state', 'ready', 'due', due or now)
   call('ZADD', READY, order, id)
   emit(id, topic, 'ready')
 end
@@ -260,6 +313,7 @@ end
 local function bury(id, topic, attempt, reason, error)
   call('HSET', JOB .. id, 'state', 'dead', 'finished', now, 'reason', reason)
   call('ZADD', DEAD, now, id)
+  tally(DIED)
   ended(id)
   emit(id, topic, 'dead', 'attempt', attempt, 'reason', reason, 'error', error)
 end
@@ -267,6 +321,7 @@ end
 local function finish(id, topic, state, reason)
   call('HSET', JOB .. id, 'state', state, 'finished', now, 'reason', reason)
   call('ZADD', FINISHED, now, id)
+  tally(state == 'expired' and EXPIRED or CANCELLED)
   ended(id)
   emit(id, topic, state, 'reason', reason)
 end
@@ -307,6 +362,7 @@ local function create(id, payload, options)
     call('ZADD', READY, order, id)
     emit(id, options.topic, 'ready')
   end
+  tally(ENQUEUED)
   return state
 end
 
@@ -326,13 +382,13 @@ local function promote(limit)
   local due = call('ZRANGE', SCHEDULED, '-inf', now, 'BYSCORE', 'LIMIT', 0, limit)
   local count = 0
   for _, id in ipairs(due) do
-    local job = read(id, 'order', 'topic', 'apart')
+    local job = read(id, 'order', 'topic', 'apart', 'due')
     if job[3] and not has_turn(id) then
       call('ZADD', SCHEDULED, now + TURN_MS, id) -- looked at again then; its due time stays, it tells who waits longest
     else
       call('ZREM', SCHEDULED, id)
       if job[1] then
-        make_ready(id, job[2], job[1])
+        make_ready(id, job[2], job[1], job[4])
         count = count + 1
       end
     end

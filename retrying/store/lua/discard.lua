@@ -12,8 +12,10 @@ for i = 1, number() do
     local job = read(id, 'topic', 'cancel', 'attempt')
     unlease(id, token)
     blame(id, job[3], trace)
+    ran(id)
     finish(id, job[1], 'cancelled', job[2] or reason) -- who cancelled it said why
   end
   results[i] = status
 end
+record()
 return results

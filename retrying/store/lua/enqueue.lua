@@ -87,6 +87,7 @@ for i = 1, count do
     results[i] = { 1, state, state == 'scheduled' and string.format('%.0f', due) or '', now, '0', id, priority, topic }
   end
 end
+record()
 if ready then
   ring()
 end

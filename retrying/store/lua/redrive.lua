@@ -16,6 +16,8 @@ elseif job[1] == 'dead' then
   call('ZREM', DEAD, id)
   call('HDEL', JOB .. id, 'failures', 'rescues', 'apart', 'reason', 'finished', 'cancel')
   make_ready(id, job[2], job[3])
+  tally(REDRIVEN)
+  record()
   ring()
   return { 'ready', '' }
 end

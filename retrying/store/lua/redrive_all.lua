@@ -44,6 +44,8 @@ for _, id in ipairs(ids) do
   end
 end
 if count > 0 then
+  tally(REDRIVEN, count)
+  record()
   ring() -- with a pace too: who looks learns when the first one is due
 end
 answer = string.format('%s %d %d %.0f %.3f %d', token, count, #ids == wanted and 1 or 0, before, due, skip)

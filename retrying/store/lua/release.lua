@@ -12,6 +12,7 @@ for i = 1, number() do
     local job = read(id, 'topic', 'attempt', 'cancel', 'order')
     unlease(id, token)
     call('HINCRBY', JOB .. id, 'releases', 1)
+    tally(RELEASED)
     emit(id, job[1], 'released', 'attempt', job[2])
     if job[3] then
       finish(id, job[1], 'cancelled', job[3])
@@ -22,4 +23,5 @@ for i = 1, number() do
   end
   results[i] = status
 end
+record()
 return results

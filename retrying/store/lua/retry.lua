@@ -15,6 +15,8 @@ for i = 1, number() do
     local job = read(id, 'topic', 'attempt', 'cancel', 'created')
     unlease(id, token)
     local count = call('HINCRBY', JOB .. id, charge, 1)
+    tally(charge == 'failures' and FAILED or SNOOZED)
+    ran(id)
     call('HSET', JOB .. id, 'error', error, 'max_retries', max_retries)
     if charge == 'failures' then
       blame(id, job[2], trace)
@@ -28,6 +30,7 @@ for i = 1, number() do
       call('HSET', JOB .. id, 'state', 'scheduled', 'due', due)
       call('ZADD', SCHEDULED, due, id)
       if charge == 'failures' then
+        tally(RETRIED)
         emit(id, job[1], 'retrying', 'attempt', job[2], 'failures', count, 'max_retries', max_retries, 'due', due, 'error', error)
       else
         emit(id, job[1], 'snoozed', 'attempt', job[2], 'due', due)
@@ -36,4 +39,5 @@ for i = 1, number() do
   end
   results[i] = { status, due }
 end
+record()
 return results

@@ -43,6 +43,7 @@ for i = 1, count do
   call('PEXPIRE', key, keep)
   results[i] = { since, mark > 0 and string.format('%.0f', mark) or '', paused and 1 or 0, made, missed }
 end
+record()
 if ready then
   ring()
 end

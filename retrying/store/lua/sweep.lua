@@ -61,6 +61,7 @@ if now >= grace then
       release_key(id)
       blame(id, job[3], '')
       local rescues = call('HINCRBY', JOB .. id, 'rescues', 1)
+      tally(RESCUED)
       emit(id, job[2], 'rescued', 'attempt', job[3], 'worker', job[4], 'rescues', rescues)
       local poison = rescues > max_rescues
       if poison then
@@ -100,4 +101,5 @@ if surplus > 0 then
     purged = purged + 1
   end
 end
+record()
 return { promoted, purged, call('ZCARD', NEWER), rescued }
