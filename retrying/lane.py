@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .group import Group
     from .joblayer import JobLayer
     from .routes import Route
+    from .threads import Threads
 
 logger = logging.getLogger("retrying.worker")
 
@@ -42,6 +43,7 @@ class Lane:
         settings: Settings,
         channel_settings: ChannelSettings,
         group: Group,
+        threads: Threads,
         on_end: OnEnd | None,
         on_failure: Callable[[], object],
     ) -> None:
@@ -54,6 +56,7 @@ class Lane:
         self.settings = settings
         self.channel_settings = channel_settings
         self.link = Link(route.channel)
+        self.threads = threads
         self.group = group
         group.lanes.append(self)
         #: No more jobs are taken.

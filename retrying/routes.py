@@ -23,7 +23,8 @@ Application = Callable[
 ]
 
 
-CHANNELS_DISPATCH = tuple(getattr_static(consumer, "dispatch") for consumer in (AsyncConsumer, SyncConsumer))
+SYNC_DISPATCH = getattr_static(SyncConsumer, "dispatch")
+CHANNELS_DISPATCH = (getattr_static(AsyncConsumer, "dispatch"), SYNC_DISPATCH)
 
 
 class NoRoute(RetryingError):
@@ -68,6 +69,8 @@ class ApplicationRoute:
         self.channel = channel
         self.policy = policy
         self.consumer = _consumer_class(application, channel)
+        #: Its handlers are sync functions, and each runs in one piece in a thread.
+        self.is_sync = getattr_static(self.consumer, "dispatch", None) is SYNC_DISPATCH
         self.remark = ""
         if self.consumer is None:
             self.remark = f"the consumer of {channel} is hidden by middleware: the channel's retry policy applies"

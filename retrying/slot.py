@@ -10,13 +10,12 @@ import logging
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, Protocol
 
-from asgiref.sync import SyncToAsync, ThreadSensitiveContext, sync_to_async
 from channels.exceptions import StopConsumer
-from django.db import connections
 
 from .attempt import End, Ending, ending_of
 from .context import CurrentJob, current_slot
 from .reconnect import delay, end
+from .threads import SlotThread
 
 if TYPE_CHECKING:
     from .attempt import Attempt
@@ -100,6 +99,8 @@ class InstanceSlot:
         self._instance: asyncio.Task[None] | None = None
         #: The instance got a job.
         self._useful = False
+        self._thread = SlotThread(lane.threads)
+        self._thread.shared = route.is_sync
 
     def start(self) -> None:
         self.lane.spawn(self._run_instances())
@@ -108,6 +109,7 @@ class InstanceSlot:
         """Until the lane stops."""
         # Set before an instance starts, because what receive() sets is not seen by the handler.
         current_slot.set(self)
+        self._thread.enter()
         fruitless = 0
         while not self.lane.stopping:
             self._delivery, self._useful = None, False
@@ -139,6 +141,7 @@ class InstanceSlot:
         if self._instance is not None:
             # Not for ever: the thread of a sync handler can't be cancelled.
             await end([self._instance], patience=CANCEL_SECONDS)
+        self._thread.close()
 
     def _end(self) -> None:
         if self._instance is not None:
@@ -173,20 +176,16 @@ class InstanceSlot:
 
     async def _run_instance(self) -> None:
         error: BaseException | None = None
-        # Of its own: one thread and one database connection per slot. Shared, one slow query would hold up the
-        # dispatch of every other instance.
-        async with ThreadSensitiveContext() as context:
-            try:
-                await self.route.application({"type": "channel", "channel": self.lane.channel}, self.receive, self.send)
-            except StopConsumer:
-                pass
-            except BaseException as raised:  # SystemExit included: a handler must not take the worker with it
-                error = raised
-            try:
-                self._instance_ended(error)
-            finally:
-                if context in SyncToAsync.context_to_thread_executor:
-                    await sync_to_async(connections.close_all)()
+        try:
+            await self.route.application({"type": "channel", "channel": self.lane.channel}, self.receive, self.send)
+        except StopConsumer:
+            pass
+        except BaseException as raised:  # SystemExit included: a handler must not take the worker with it
+            error = raised
+        try:
+            self._instance_ended(error)
+        finally:
+            await self._thread.close_connections()
 
     def _instance_ended(self, error: BaseException | None) -> None:
         attempt, self._attempt, self.current = self._attempt, None, None

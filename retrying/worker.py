@@ -24,6 +24,7 @@ from .lane import Lane
 from .processes import SUPERVISED
 from .renewal import Renewal
 from .routes import ApplicationRoute, Route
+from .threads import Threads
 
 logger = logging.getLogger("retrying.worker")
 
@@ -83,6 +84,7 @@ class Worker:
             for consumption, _ in self._consumptions
             for name in consumption.channels
         }
+        self._threads = Threads()
         self._on_end = on_end
         self._beside = beside
         self._heartbeat = Heartbeat(heartbeat) if heartbeat is not None else None
@@ -129,6 +131,7 @@ class Worker:
                 self._heartbeat.end()
             for lane in lanes:
                 await lane.stop()
+            await self._threads.close()
             await asyncio.to_thread(renewal.join, JOIN_SECONDS)
         logger.info("worker %s stopped", self.id)
         if self._failed:
@@ -160,6 +163,7 @@ class Worker:
                 settings=self.settings,
                 channel_settings=self.settings.channel(channel),
                 group=group,
+                threads=self._threads,
                 on_end=self._on_end,
                 on_failure=self._fail,
             )

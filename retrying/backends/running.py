@@ -10,13 +10,15 @@ from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, cast
 
 from asgiref.sync import sync_to_async
+from django.db import close_old_connections
 
 from ..attempt import Attempt, End, Ending, ending_of, trace_of
 from ..conf import get_settings
-from ..direct import DirectSlot, SlotThread
+from ..direct import DirectSlot
 from ..exceptions import Bury, InvalidJob, RetryingError, Snooze
 from ..job import from_ms
 from ..routes import Handler, NoHandler
+from ..threads import SlotThread, close_used_connections
 from .compat import (
     Task,
     TaskContext,
@@ -116,7 +118,7 @@ class TaskRoute:
         try:
             return await run(thread)
         finally:
-            await thread.end_async_job()
+            await thread.end_job()
 
 
 async def _result(attempt: Attempt, message: TaskMessage, task: Task, backend: RetryingBackend) -> TaskResult:
@@ -169,23 +171,27 @@ class _Run:
 
     async def _call(self, thread: SlotThread) -> Any:
         if iscoroutinefunction(self._task.func):
-            await thread.begin_async_job()
+            await thread.begin_job()
             return await self._task.func(*self._arguments, *self._result.args, **self._result.kwargs)
-        value, error = await _in_thread(self, thread)
+        thread.shared = True
+        try:
+            value, error = await _in_thread(self)
+        finally:
+            thread.shared = False
         if error is not None:
             raise error
         return value
 
-    def _call_sync(self, thread: SlotThread) -> tuple[Any, BaseException | None]:
+    def _call_sync(self) -> tuple[Any, BaseException | None]:
         # Only the function: what else there is to do costs several times as much in another thread. Its error as a
         # value: a future can't carry each of them (StopIteration).
-        thread.begin_job()
+        close_old_connections()
         try:
             return self._task.func(*self._arguments, *self._result.args, **self._result.kwargs), None
         except BaseException as error:  # told to the caller
             return None, error
         finally:
-            thread.end_job()
+            close_used_connections()
 
     def _succeeded(self, value: Any) -> Ending:
         keep = self._backend.config.RESULT_TTL
@@ -232,7 +238,7 @@ class _Run:
         if is_only_logged(signal, sender):
             signal.send_robust(sender, task_result=self._result)
         else:  # Django runs those that aren't async in a thread, here the slot's: they may use the database
-            await thread.begin_async_job()
+            await thread.begin_job()
             await signal.asend_robust(sender, task_result=self._result)
 
 

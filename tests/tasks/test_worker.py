@@ -13,7 +13,6 @@ from django.db import connection
 
 from retrying import InvalidJob, State, enqueue, jobs
 from retrying.backends import registry
-from retrying.backends.running import TaskRoute
 from retrying.layers import get_layer
 from retrying.management.routes import routes_for
 from retrying.routes import NoRoute
@@ -35,22 +34,13 @@ def done(task: Any, *args: Any) -> Any:
 
 
 @asynccontextmanager
-async def working(concurrency: int) -> AsyncIterator[tuple[Worker, list[Any]]]:
-    """A worker, and its slots."""
+async def working(concurrency: int) -> AsyncIterator[Worker]:
     layer = get_layer()
-    slots: list[Any] = []
-
-    class Noted(TaskRoute):
-        def slot(self, lane: Any) -> Any:
-            slots.append(super().slot(lane))
-            return slots[-1]
-
-    route: Any = routes_for([CHANNEL], "default")[CHANNEL]
-    route.__class__ = Noted
-    worker = Worker(ProtocolTypeRouter({}), {CHANNEL: concurrency}, layer, routes={CHANNEL: route})
+    routes = routes_for([CHANNEL], "default")
+    worker = Worker(ProtocolTypeRouter({}), {CHANNEL: concurrency}, layer, routes=routes)
     running = asyncio.create_task(worker.run())
     try:
-        yield worker, slots
+        yield worker
     finally:
         worker.stop()
         assert await asyncio.wait_for(running, 20) == 0
@@ -100,11 +90,12 @@ async def test_connections_live_as_in_the_request_cycle(
 ) -> None:
     """Closed after each task, unless CONN_MAX_AGE keeps them; in the end all are closed."""
     monkeypatch.setitem(connection.settings_dict, "CONN_MAX_AGE", age)
-    async with working(1) as (_, slots):
+    tasks.CONNECTIONS.clear()
+    async with working(1):
         await finished(await getattr(tasks, name).aenqueue())
-        (slot,) = slots
-        assert slot._thread.connected is kept
-    assert not slot._thread.connected
+        (used,) = tasks.CONNECTIONS
+        assert (used.connection is not None) is kept
+    assert used.connection is None
 
 
 @pytest.mark.alone
@@ -132,7 +123,7 @@ async def test_a_running_task_can_be_cancelled() -> None:
 
 async def test_a_stopped_worker_gives_its_tasks_back() -> None:
     layer = get_layer()
-    async with working(1) as (worker, _):
+    async with working(1) as worker:
         worker.shutdown_timeout = 0
         result = await tasks.sleeps.aenqueue(60)
         await await_for(lambda: tasks.RAN, "it runs")

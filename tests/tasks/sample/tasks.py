@@ -11,7 +11,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from asgiref.sync import sync_to_async
-from django.db import connection
+from django.db import connection, connections
 
 import retrying
 from retrying import retry
@@ -130,12 +130,17 @@ async def paints(colour: str) -> str:
     return before
 
 
+#: Each thread's own, of those that ran ``counts_rows``.
+CONNECTIONS: list[Any] = []
+
+
 @task
 def counts_rows(wait: float = 0.0) -> list[Any]:
     """Uses the database in a thread."""
     time.sleep(wait)
     with connection.cursor() as cursor:
         cursor.execute("SELECT 1")
+    CONNECTIONS.append(connections["default"])
     return [threading.current_thread().name, connection.connection is not None]
 
 

@@ -1,0 +1,244 @@
+"""Threads for what is sync in handlers.
+
+Handlers that are sync as a whole share the worker's threads: a call runs in whichever is free, and one thread runs many
+short ones in a row, because to wake a thread for each costs more than most of them take. What is sync in an async
+handler runs in a thread that its slot has to itself, so that all of it shares one database connection.
+
+Database connections live as in Django's request cycle: checked before each job, and after it those are closed that
+CONN_MAX_AGE doesn't keep.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from _thread import LockType, allocate_lock
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from functools import partial
+from typing import Any, NamedTuple
+
+from asgiref.sync import SyncToAsync, ThreadSensitiveContext
+from django.db import close_old_connections, connections
+
+#: Of every thread's name.
+NAME = "retrying-slot"
+#: Seconds that threads get to close their connections.
+CLOSE_SECONDS = 1.0
+
+
+class _Call(NamedTuple):
+    future: asyncio.Future[Any]
+    function: Callable[[], Any]
+
+
+class Threads:
+    """As many threads as calls run at the same time, started as they are needed; those used last are used first.
+
+    A thread that begins a call wakes another one if more calls wait: should it block, that one takes over at once;
+    should it not, it has run them all before the other has got hold of the interpreter.
+    """
+
+    def __init__(self) -> None:
+        #: Most threads; each slot that takes part adds one.
+        self.size = 0
+        self._started = 0
+        self._calls: deque[_Call] = deque()
+        self._done: deque[tuple[asyncio.Future[Any], Any, BaseException | None]] = deque()
+        self._telling = False
+        self._idle: list[LockType] = []
+        #: Of threads that are to end.
+        self._ends: dict[LockType, asyncio.Future[None]] = {}
+        self._closing = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def submit(self, function: Callable[[], Any]) -> asyncio.Future[Any]:
+        """Run ``function`` in a thread; to be called in an event loop."""
+        loop = asyncio.get_running_loop()
+        if self._loop is None:
+            self._loop = loop
+        future = loop.create_future()
+        self._calls.append(_Call(future, function))
+        if len(self._calls) == 1:  # else a thread is on its way, and wakes another one
+            self._wake()
+        return future
+
+    async def close(self) -> None:
+        """End the threads that do nothing, each with its connections; a handler that never returns is left alone."""
+        self._closing = True
+        idle, self._idle = self._idle, []
+        for lock in idle:
+            self._ends[lock] = asyncio.get_running_loop().create_future()
+            lock.release()
+        if ends := list(self._ends.values()):
+            await asyncio.wait(ends, timeout=CLOSE_SECONDS)
+
+    def _wake(self) -> None:
+        try:
+            self._idle.pop().release()
+        except IndexError:
+            if self._started < self.size:
+                self._started += 1
+                threading.Thread(target=self._work, name=f"{NAME}-{self._started}", daemon=True).start()
+
+    def _work(self) -> None:
+        asleep = allocate_lock()
+        asleep.acquire()
+        while True:
+            try:
+                call = self._calls.popleft()
+            except IndexError:
+                if self._closing:
+                    break
+                self._idle.append(asleep)
+                if self._calls:  # it came between the two looks, too early to wake this thread
+                    self._wake()
+                asleep.acquire()
+                continue
+            if self._calls:
+                self._wake()
+            self._run(call)
+            del call  # its message is not to stay while the thread sleeps
+        connections.close_all()
+        if (end := self._ends.get(asleep)) is not None:
+            self._tell_soon(end, None, None)
+
+    def _run(self, call: _Call) -> None:
+        if call.future.done():  # nobody waits any more
+            return
+        try:
+            value, error = call.function(), None
+        except BaseException as raised:  # it is the caller's
+            value, error = None, raised
+        self._tell_soon(call.future, value, error)
+
+    def _tell_soon(self, future: asyncio.Future[Any], value: Any, error: BaseException | None) -> None:
+        loop = future.get_loop()
+        try:
+            if loop is not self._loop:
+                loop.call_soon_threadsafe(_tell, future, value, error)
+                return
+            self._done.append((future, value, error))
+            if not self._telling:
+                self._telling = True
+                loop.call_soon_threadsafe(self._tell_all)
+        except RuntimeError:  # the loop is closed
+            pass
+
+    def _tell_all(self) -> None:
+        self._telling = False  # first: whatever is done from here on is told below, or comes here again
+        while self._done:
+            _tell(*self._done.popleft())
+
+
+def _tell(future: asyncio.Future[Any], value: Any, error: BaseException | None) -> None:
+    if future.done():
+        return
+    if error is None:
+        future.set_result(value)
+    elif isinstance(error, StopIteration):  # which no future can carry
+        future.set_exception(RuntimeError(f"a sync handler raised {error!r}"))
+    else:
+        future.set_exception(error)
+
+
+class SlotThread(Executor):
+    """Where a slot's handlers run what is sync in them: a thread of its own, started when it is needed.
+
+    asgiref's executor for the slot's context: without one of its own, ``sync_to_async`` would run things in the one
+    thread that all slots share, and a slow query of one job would hold up every other one.
+    """
+
+    def __init__(self, threads: Threads) -> None:
+        #: What is submitted is a whole handler: it may run in any of the worker's threads.
+        self.shared = False
+        #: A connection was open when they were looked at last.
+        self.connected = False
+        self._threads = threads
+        threads.size += 1
+        self._context = ThreadSensitiveContext()
+        self._own: ThreadPoolExecutor | None = None
+        #: Calls that were submitted, and how many of them had been when the connections were looked at last.
+        self._calls = self._looked = 0
+
+    def enter(self) -> None:
+        """From here on, ``sync_to_async`` in the running context runs things here."""
+        SyncToAsync.thread_sensitive_context.set(self._context)
+        SyncToAsync.context_to_thread_executor[self._context] = self
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """asyncio's ``run_in_executor`` takes a future of the loop's as well, and uses it as it is."""
+        if not (self.connected or self.used) and _looks_for_old_connections(fn):
+            # Channels does so before each message. To hand it to a thread costs more than all else that a job needs.
+            nothing_to_do = asyncio.get_running_loop().create_future()
+            nothing_to_do.set_result(None)
+            return nothing_to_do
+        if self.shared:
+            return self._threads.submit(partial(fn, *args, **kwargs))
+        if _looks_for_old_connections(fn):
+            return self._submit(self._look_after, fn, self._calls + 1)
+        return self._submit(fn, *args, **kwargs)
+
+    async def begin_job(self) -> None:
+        """Costs nothing unless a connection was kept open."""
+        if self.connected:
+            await asyncio.wrap_future(self._submit(close_old_connections))
+
+    async def end_job(self) -> None:
+        """Costs nothing unless something ran in the thread."""
+        if self.used:
+            await asyncio.wrap_future(self._submit(self._look, self._calls + 1))
+
+    async def close_connections(self) -> None:
+        """Only when nothing runs in it."""
+        if self.connected or self.used:
+            await asyncio.wrap_future(self._submit(connections.close_all))
+            self.connected, self._looked = False, self._calls
+
+    def close(self) -> None:
+        """Let go of the thread, with whatever still runs in it."""
+        SyncToAsync.context_to_thread_executor.pop(self._context, None)
+        if self._own is not None:
+            self._own.shutdown(wait=False)
+
+    @property
+    def used(self) -> bool:
+        """Something was submitted since the connections were looked at."""
+        return self._calls != self._looked
+
+    def _submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        self._calls += 1
+        if self._own is None:
+            self._own = ThreadPoolExecutor(max_workers=1, thread_name_prefix=NAME)
+        return self._own.submit(fn, *args, **kwargs)
+
+    def _look(self, calls: int) -> None:
+        self.connected = close_used_connections()
+        self._looked = calls
+
+    def _look_after(self, fn: Callable[[], Any], calls: int) -> Any:
+        value = fn()
+        self._look(calls)
+        return value
+
+
+def _looks_for_old_connections(fn: Any) -> bool:
+    """Whether this is ``sync_to_async(close_old_connections)()`` on its way into a thread."""
+    try:
+        return fn.args[-1].func is close_old_connections
+    except (AttributeError, IndexError):  # asgiref packs it otherwise: the thread has a look
+        return False
+
+
+def close_used_connections() -> bool:
+    """One pass over the thread's connections that does what Django does between two requests: it is paid for each job.
+
+    Whether one is still open.
+    """
+    still_open = False
+    for connection in connections.all(initialized_only=True):
+        connection.queries_log.clear()
+        connection.close_if_unusable_or_obsolete()
+        still_open = still_open or connection.connection is not None
+    return still_open
