@@ -210,7 +210,7 @@ class Intake:
         if not problem and policy.deadline is not None and job.age / 1000 >= policy.deadline:
             problem = f"its deadline of {policy.deadline} s after it was enqueued has passed"
         attempt = Attempt(
-            lane.channel, job, token, message_type=str(message_type),
+            lane.channel, job, token, message_type=str(message_type or ""),
             policy=policy, cancellable=handler.cancellable, worker=lane.worker_id, lease_until=lease_until,
         )  # fmt: skip
         return attempt, message, problem

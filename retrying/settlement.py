@@ -20,16 +20,17 @@ MAX_LOGGED = 300
 def settle(store: Store, attempt: Attempt, ending: Ending) -> Call[Any]:
     """The request that ends ``attempt`` so; not for successes."""
     channel, lease, limit = attempt.channel, attempt.lease, attempt.policy.max_retries
+    name = attempt.message_type
     match ending.end:
         case End.RETRY:
             deadline = attempt.policy.deadline
             last = None if deadline is None else round(deadline * 1000)
             delay = round(ending.delay * 1000)
-            return store.retry(channel, [Retry(lease, delay, True, ending.error, limit, last, ending.trace)])
+            return store.retry(channel, [Retry(lease, delay, True, ending.error, limit, last, ending.trace, name)])
         case End.SNOOZE:
             return store.retry(channel, [Retry(lease, round(ending.delay * 1000), False, ending.error, limit)])
         case End.BURIAL:
-            return store.bury(channel, [Burial(lease, ending.reason, ending.error, limit, ending.trace)])
+            return store.bury(channel, [Burial(lease, ending.reason, ending.error, limit, ending.trace, name)])
         case End.DISCARD:
             return store.discard(channel, lease, ending.reason, ending.trace)
         case End.RELEASE:

@@ -27,8 +27,12 @@ from .calls import (
     Claim,
     Cursor,
     Enqueued,
+    ErrorGroups,
+    Inspected,
     Lease,
+    Look,
     Looks,
+    Match,
     NewJob,
     Page,
     Piece,
@@ -67,6 +71,8 @@ SCHEDULE_KEEP = 100 * 86400.0
 #: Channels that are remembered as being in use, and seconds after which a process that sends to one says so again.
 MAX_CHANNELS = 1000
 REMEMBER_SECONDS = 3600.0
+#: Jobs that one request looks at when it lists those that match.
+LOOK = 500
 #: Seconds for which it is remembered how many items of a batch are stored.
 BATCH_KEEP = 7 * 86400.0
 #: Errors that tell of the server's condition, not of the request: it may be repeated. redis-py has classes for some,
@@ -297,9 +303,9 @@ class Store:
     def retry(self, channel: str, retries: Sequence[Retry]) -> Call[list[tuple[Settled, int | None]]]:
         """End attempts that are tried again later; with each result comes the due time in ms."""
         args: list[calls.Arg] = []
-        for lease, delay, charged, error, limit, deadline, trace in retries:
+        for lease, delay, charged, error, limit, deadline, trace, name in retries:
             args += [*lease, delay, "failures" if charged else "snoozes", error, trace]
-            args += ["" if value is None else value for value in (limit, deadline)]
+            args += ["" if value is None else value for value in (limit, deadline, name)]
         return self._call("retry", channel, calls.parse_retried, len(retries), *args)
 
     def release(self, channel: str, leases: Sequence[Lease]) -> Call[list[Settled]]:
@@ -311,8 +317,8 @@ class Store:
     def bury(self, channel: str, burials: Sequence[Burial]) -> Call[list[Settled]]:
         """End attempts whose job becomes a dead letter."""
         args: list[calls.Arg] = []
-        for lease, reason, error, limit, trace in burials:
-            args += [*lease, reason, error, trace, "" if limit is None else limit]
+        for lease, reason, error, limit, trace, name in burials:
+            args += [*lease, reason, error, trace, "" if limit is None else limit, name]
         return self._call("bury", channel, calls.parse_settled, len(burials), *args)
 
     def discard(self, channel: str, lease: Lease, reason: str, trace: str = "") -> Call[list[Settled]]:
@@ -351,13 +357,27 @@ class Store:
     # People
 
     def cancel(self, channel: str, job_id: str, reason: str) -> Call[State | None]:
-        return self._call("cancel", channel, calls.parse_state, job_id, reason)
+        return self._call("cancel", channel, calls.parse_state, reason, 1, job_id)
+
+    def cancel_many(self, channel: str, ids: Sequence[str], reason: str) -> Call[list[State | None]]:
+        return self._call("cancel", channel, calls.parse_states, reason, len(ids), *ids)
 
     def retry_now(self, channel: str, job_id: str) -> Call[State | None]:
-        return self._call("retry_now", channel, calls.parse_state, job_id)
+        return self._call("retry_now", channel, calls.parse_state, 1, job_id)
+
+    def retry_now_many(self, channel: str, ids: Sequence[str]) -> Call[list[State | None]]:
+        return self._call("retry_now", channel, calls.parse_states, len(ids), *ids)
 
     def redrive(self, channel: str, job_id: str) -> Call[State | None]:
-        return self._call("redrive", channel, calls.redrive_parser(job_id), job_id)
+        return self._call("redrive", channel, calls.redrive_parser(job_id), "", "", 1, job_id)
+
+    def redrive_many(
+        self, channel: str, ids: Sequence[str], *, pace: float | None = None, due: str = ""
+    ) -> Call[tuple[str, list[tuple[State | None, str]]]]:
+        """Redrive these, ``pace`` ms apart. Returns when (ms) the next is due, to be passed as ``due`` with the next
+        ones, and for each its state, and the job that holds its unique name."""
+        spacing = "" if pace is None else f"{pace:.6f}"
+        return self._call("redrive", channel, calls.parse_redrives, spacing, due, len(ids), *ids)
 
     def get(self, channel: str, job_id: str) -> Call[Job | None]:
         return self._call("get", channel, calls.job_parser(channel, job_id), job_id)
@@ -375,7 +395,39 @@ class Store:
 
     def search(self, channel: str, state: State, limit: int, after: Cursor | None = None) -> Call[Page]:
         """Up to ``limit`` jobs of that state, those that came last first."""
-        return self._call("search", channel, calls.page_parser(channel), state, *(after or ("", "")), limit)
+        words = ("", *[""] * 5)
+        return self._call(
+            "search", channel, calls.page_parser(channel), state, *(after or ("", "")), limit, LOOK, *words
+        )
+
+    def look(
+        self,
+        channel: str,
+        state: State,
+        match: Match,
+        *,
+        limit: int,
+        after: Cursor | None = None,
+        looks: int = LOOK,
+        payload_bytes: int | None = None,
+    ) -> Call[Look]:
+        """Up to ``limit`` jobs of that state that match, among the next ``looks``.
+
+        ``payload_bytes``: with their payloads, and no more jobs once these take so many bytes.
+        """
+        words = ["" if value is None else value for value in (match.older, match.newer)]
+        return self._call(
+            "search", channel, calls.look_parser(channel), state, *(after or ("", "")), limit, looks,
+            "" if payload_bytes is None else payload_bytes, match.key, match.error, match.name, *words,
+        )  # fmt: skip
+
+    def groups(self, channel: str, *, skip: int, limit: int) -> Call[ErrorGroups]:
+        """Dead letters by error class and message type, those first in which one died last."""
+        return self._call("groups", channel, calls.parse_groups, skip, limit)
+
+    def inspect(self, channel: str, job_id: str) -> Call[Inspected]:
+        """Everything that is kept of a job but its result; no fields when there is no such job."""
+        return self._call("inspect", channel, calls.parse_inspected, job_id)
 
     def redrive_all(
         self, channel: str, token: str, *, wanted: int, pace: float | None = None, after: Redriven | None = None
@@ -386,7 +438,11 @@ class Store:
         return self._call("redrive_all", channel, calls.parse_redriven, token, wanted, spacing, *since)
 
     def purge(self, channel: str, job_id: str) -> Call[State | None]:
-        return self._call("purge", channel, calls.parse_state, job_id)
+        return self._call("purge", channel, calls.parse_state, "", 1, job_id)
+
+    def purge_many(self, channel: str, ids: Sequence[str], state: State | None = None) -> Call[list[State | None]]:
+        """Forget those of these jobs that ended in ``state`` (None: that ended); for each the state that keeps it."""
+        return self._call("purge", channel, calls.parse_states, state or "", len(ids), *ids)
 
     def purge_all(self, channel: str, state: State, *, age: int, after: Purged | None = None) -> Call[Purged]:
         """Forget a bounded number of jobs that ended in ``state`` at least ``age`` ms ago."""

@@ -150,6 +150,8 @@ class Retry(NamedTuple):
     deadline: int | None = None
     #: What the attempt raised, for the job's history: see attempt.trace_of.
     trace: str = ""
+    #: Type of its message; dead letters are grouped by it.
+    name: str = ""
 
 
 class Burial(NamedTuple):
@@ -160,6 +162,7 @@ class Burial(NamedTuple):
     error: str
     max_retries: int | None
     trace: str = ""
+    name: str = ""
 
 
 class Renewed(IntEnum):
@@ -226,6 +229,65 @@ class Cursor(NamedTuple):
 
     score: str
     job_id: str
+
+
+class Found(NamedTuple):
+    """A job that matches, its place in the list, and its payload if that was asked for."""
+
+    job: Job
+    place: Cursor
+    payload: bytes
+
+
+class Look(NamedTuple):
+    """``cursor``: where to go on, None at the end; ``looked``: jobs that were looked at."""
+
+    found: list[Found]
+    cursor: Cursor | None
+    looked: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Match:
+    """What to look for; "" and None: anything. ``older`` and ``newer`` in ms since the job's end or, of one that hasn't
+    ended, since it was enqueued."""
+
+    key: str = ""
+    #: Class of what the last attempt raised, without its module.
+    error: str = ""
+    #: Type of the message; of a task its path. The script narrows dead letters down by it, the caller looks for it.
+    name: str = ""
+    older: int | None = None
+    newer: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorGroup:
+    """Dead letters with the same error class and message type ("": unknown). Times in ms."""
+
+    error: str
+    name: str
+    count: int
+    first: int
+    last: int
+    #: Id of the one that died last.
+    newest: str
+
+
+class ErrorGroups(NamedTuple):
+    """A piece of a channel's groups; ``dead`` letters and ``total`` groups that there are."""
+
+    dead: int
+    total: int
+    groups: list[ErrorGroup]
+
+
+class Inspected(NamedTuple):
+    """All that is kept of a job. ``now`` and ``lease``, the end of its lease, in ms; ``fields`` as stored."""
+
+    now: int
+    lease: int | None
+    fields: dict[str, bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -377,18 +439,29 @@ def parse_swept(reply: list[Any]) -> Swept:
     return Swept(promoted, purged, newer, rescues)
 
 
-def parse_state(reply: bytes) -> State | None:
-    return State(text(reply)) if reply else None
+def parse_state(reply: list[bytes]) -> State | None:
+    """Of one job."""
+    (state,) = parse_states(reply)
+    return state
 
 
-def redrive_parser(job_id: str) -> Callable[[list[bytes]], State | None]:
-    def parse(reply: list[bytes]) -> State | None:
-        state, other = reply
+def parse_states(reply: list[bytes]) -> list[State | None]:
+    return [State(text(state)) if state else None for state in reply]
+
+
+def parse_redrives(reply: list[Any]) -> tuple[str, list[tuple[State | None, str]]]:
+    due, answers = reply
+    return text(due), [(State(text(state)) if state else None, text(other)) for state, other in answers]
+
+
+def redrive_parser(job_id: str) -> Callable[[list[Any]], State | None]:
+    def parse(reply: list[Any]) -> State | None:
+        ((state, other),) = parse_redrives(reply)[1]
         if other:
             raise NotUnique(
-                f"job {job_id!r} stays dead: job {text(other)!r} holds its unique name; redrive it when that has ended"
+                f"job {job_id!r} stays dead: job {other!r} holds its unique name; redrive it when that has ended"
             )
-        return parse_state(state)
+        return state
 
     return parse
 
@@ -415,15 +488,43 @@ def job_parser(channel: str, job_id: str) -> Callable[[list[bytes]], Job | None]
     return parse
 
 
-def page_parser(channel: str) -> Callable[[list[Any]], Page]:
-    def parse(reply: list[Any]) -> Page:
-        score, job_id, jobs = reply
-        return Page(
-            [Job.from_fields(channel, text(job[0]), pairs(job[1:])) for job in jobs],
-            f"{text(score)}:{text(job_id)}" if score else None,
-        )
+def look_parser(channel: str) -> Callable[[list[Any]], Look]:
+    def found(job: list[bytes]) -> Found:
+        id, payload = text(job[0]), b""
+        if job[-2] == b"payload":  # the last one, and no text
+            *job, _, payload = job
+        fields = pairs(job[1:])
+        return Found(Job.from_fields(channel, id, fields), Cursor(fields["score"], id), payload)
+
+    def parse(reply: list[Any]) -> Look:
+        score, job_id, looked, jobs = reply
+        return Look([found(job) for job in jobs], Cursor(text(score), text(job_id)) if score else None, looked)
 
     return parse
+
+
+def page_parser(channel: str) -> Callable[[list[Any]], Page]:
+    look = look_parser(channel)
+
+    def parse(reply: list[Any]) -> Page:
+        found, cursor, _ = look(reply)
+        return Page([item.job for item in found], f"{cursor.score}:{cursor.job_id}" if cursor else None)
+
+    return parse
+
+
+def parse_groups(reply: list[Any]) -> ErrorGroups:
+    dead, total, rows = reply
+    groups = []
+    for name, count, first, last, newest in rows:
+        error, _, message_type = text(name).partition(" ")
+        groups.append(ErrorGroup(error, message_type, count, int(first), int(last), text(newest)))
+    return ErrorGroups(dead, total, groups)
+
+
+def parse_inspected(reply: list[Any]) -> Inspected:
+    now, lease, fields = reply
+    return Inspected(now, int(lease) if lease else None, parse_whole(fields))
 
 
 def parse_purged(reply: list[Any]) -> Purged:

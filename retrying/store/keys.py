@@ -7,7 +7,7 @@ from dataclasses import dataclass
 #: In the order in which ``common.lua`` binds KEYS.
 NAMES = (
     "job:", "ready", "scheduled", "leases", "dead", "finished", "succeeded", "workers", "meta", "bell", "topic:",
-    "newer", "unique:", "schedule:", "limit:", "batch:", "stats:",
+    "newer", "unique:", "schedule:", "limit:", "batch:", "stats:", "groups",
 )  # fmt: skip
 
 

@@ -31,7 +31,7 @@ TOPIC_EVENTS = 500_000
 PLACES = ("ready", "scheduled", "leases", "dead", "finished", "succeeded", "newer", "limit:parked")
 #: Every key that may be there without a TTL; see the key map in common.lua.
 ETERNAL = {*PLACES, "workers", "meta", "bell", f"{PREFIX}:channels"}
-GROWING = ("job:", "unique:", "limit:")
+GROWING = ("job:", "unique:", "limit:", "groups")
 
 serializer = registry.get_serializer("msgpack", expiry=None)
 

@@ -285,6 +285,19 @@ def search(lossy: Lossy) -> None:
 
 
 @case
+def groups(lossy: Lossy) -> None:
+    lossy.kill("a", "b")
+    (group,) = lossy.run(lossy.store.groups(CHANNEL, skip=0, limit=10)).groups
+    assert group.count == 2
+
+
+@case
+def inspect(lossy: Lossy) -> None:
+    lossy.put("a")
+    assert lossy.run(lossy.store.inspect(CHANNEL, "a")).fields["payload"] == b"p"
+
+
+@case
 def counts(lossy: Lossy) -> None:
     lossy.put("a", "b")
     assert lossy.run(lossy.store.counts(CHANNEL)).ready == 2

@@ -451,6 +451,11 @@ class StoreMachine(RuleBasedStateMachine):
             model.in_state("cancelled") + model.in_state("expired"), key=lambda job: (job.finished, job.id)
         )
         assert real.sets["finished"] == [job.id for job in finished]
+        grouped: dict[str, dict[str, float]] = {}
+        for id in real.sets["dead"]:
+            grouped.setdefault(real.jobs[id]["group"], {})[id] = real.scores["dead"][id]
+        assert real.groups == grouped
+        assert set(real.sets["groups"]) == grouped.keys()
         assert real.tombstones == {id: f"succeeded:{token}" for id, (token, _) in model.tombstones.items()}
         assert real.names == {name: (id, until is not None) for name, (id, until) in model.names.items()}
         assert real.sets["workers"] == sorted(model.workers, key=lambda name: (model.workers[name], name))
@@ -516,7 +521,7 @@ class Found:
         seconds, micros = server.time()
         self.now = seconds * 1000 + micros / 1000
         pipe = server.pipeline(transaction=False)
-        zsets = [NAMES[i] for i in (1, 2, 3, 4, 5, 6, 7, 11)]
+        zsets = [NAMES[i] for i in (1, 2, 3, 4, 5, 6, 7, 11, 17)]
         for name in zsets:
             pipe.zrange(keys[NAMES.index(name)], 0, -1, withscores=True)
         pipe.hgetall(keys[8])
@@ -539,6 +544,8 @@ class Found:
         self.topics: dict[str, list[tuple[int, str, str]]] = {}
         #: Unique name -> the job that holds it, and whether for a time.
         self.names: dict[str, tuple[str, bool]] = {}
+        #: Group of dead letters -> their ids, and when each died.
+        self.groups: dict[str, dict[str, float]] = {}
         #: Keys that are on no list, or should have a TTL.
         self.outside: list[str] = []
         self.counted = Reading.of(server.execute_command("GET", f"{keys[16]}total", NEVER_DECODE=True) or b"").since(
@@ -557,6 +564,8 @@ class Found:
                 ]
             elif type_ == "string" and name.startswith(keys[16]) and ttl > 0:
                 pass
+            elif type_ == "zset" and name.startswith(f"{keys[17]}:"):
+                self.groups[name.removeprefix(f"{keys[17]}:")] = dict(server.zrange(name, 0, -1, withscores=True))
             elif name not in keys:
                 self.outside.append(name)
 

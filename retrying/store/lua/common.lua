@@ -9,6 +9,9 @@
 --   SCHEDULED    zset    ids by due time (ms)
 --   LEASES       zset    ids of running jobs by the end of their lease (ms)
 --   DEAD         zset    ids of dead letters by the time they died (ms)
+--   GROUPS       zset    groups of dead letters, named by what their last attempt raised and their message type, by the time
+--                        one of them died last (ms); at most MAX_GROUPS and one for all others
+--   GROUPS:<group>  zset  ids of the dead letters of one group by the time they died (ms)
 --   FINISHED     zset    ids of cancelled and expired jobs by the time they ended (ms)
 --   SUCCEEDED    zset    ids of succeeded jobs that KEEP_SUCCEEDED keeps, by the time they ended (ms)
 --   WORKERS      zset    worker ids by the time they were last heard of (ms)
@@ -40,7 +43,7 @@
 local JOB, READY, SCHEDULED, LEASES, DEAD, FINISHED = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local SUCCEEDED, WORKERS, META, BELL, TOPIC, NEWER = KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12]
 local UNIQUE, SCHEDULE, LIMIT, BATCH = KEYS[13], KEYS[14], KEYS[15] or '', KEYS[16] -- '': a script of the whole store, with one key
-local STATS = KEYS[17]
+local STATS, GROUPS = KEYS[17], KEYS[18]
 local PARKED, RATES, TURNS = LIMIT .. 'parked', LIMIT .. 'rates', LIMIT .. 'turns'
 local WAITING, HOLDERS = LIMIT .. 'waiting:', LIMIT .. 'holders:'
 local FORMAT = 1 -- of a job's hash; what a job of a higher one means, only newer scripts know
@@ -310,10 +313,57 @@ local function remember(id, attempt, worker, started)
   end
 end
 
-local function bury(id, topic, attempt, reason, error)
+-- The class of what an attempt raised, of its error text "Class: message".
+local function class_of(error)
+  return string.match(error, '^([%w_%.<>]+):') or 'Quarantined'
+end
+
+local MAX_GROUPS = 500
+-- Put a dead letter into its group: it is found there, and counted, without a look at all the others.
+local function gather(id, class, name)
+  local group = string.sub(class, 1, 200) .. ' ' .. string.sub(name or '', 1, 200)
+  if not call('ZSCORE', GROUPS, group) and call('ZCARD', GROUPS) >= MAX_GROUPS then
+    group = '... '
+  end
+  call('HSET', JOB .. id, 'group', group)
+  call('ZADD', GROUPS, now, group)
+  call('ZADD', GROUPS .. ':' .. group, now, id)
+end
+
+-- The job is no dead letter any more.
+local function exhume(id)
+  call('ZREM', DEAD, id)
+  local group = read(id, 'group')[1]
+  if group then
+    call('HDEL', JOB .. id, 'group')
+    call('ZREM', GROUPS .. ':' .. group, id)
+    if call('EXISTS', GROUPS .. ':' .. group) == 0 then
+      call('ZREM', GROUPS, group)
+    end
+  end
+end
+
+-- A dead letter may run again, its failures counted anew: at once or, with a pace (ms), at `due`. Returns its state and
+-- when the next one is due.
+local function revive(id, topic, order, pace, due)
+  exhume(id)
+  call('HDEL', JOB .. id, 'failures', 'rescues', 'apart', 'reason', 'finished', 'cancel')
+  if not pace then
+    make_ready(id, topic, order)
+    return 'ready', due
+  end
+  local time = string.format('%.0f', due)
+  call('HSET', JOB .. id, 'state', 'scheduled', 'due', time)
+  call('ZADD', SCHEDULED, time, id)
+  emit(id, topic, 'scheduled', 'due', time)
+  return 'scheduled', due + pace
+end
+
+local function bury(id, topic, attempt, reason, error, class, name)
   call('HSET', JOB .. id, 'state', 'dead', 'finished', now, 'reason', reason)
   call('ZADD', DEAD, now, id)
   tally(DIED)
+  gather(id, class, name)
   ended(id)
   emit(id, topic, 'dead', 'attempt', attempt, 'reason', reason, 'error', error)
 end

@@ -1,16 +1,22 @@
 #!lua flags=allow-oom
--- Forget a job that has ended, whatever its end: its id may be used again at once.
+-- Forget jobs that have ended: their ids may be used again at once.
 --
--- ARGV  3 id
--- Returns  the state that keeps it (scheduled, ready, running), "" when there is no such job (any more)
+-- ARGV  3 the state in which they ended, "" for any; 4 number of jobs; then their ids
+-- Returns  for each the state that keeps it, "" when there is no such job (any more)
 -- A crash before it: nothing. After it, reply lost: a repeat changes nothing.
-local id = take()
-local state = read(id, 'state')[1]
-if state == 'scheduled' or state == 'ready' or state == 'running' then
-  return state
+local ended_in, states = take(), {}
+for i = 1, number() do
+  local id = take()
+  local job = redis.pcall('HMGET', JOB .. id, 'state')
+  local state = job.err and 'succeeded' or job[1]
+  local alive = state == 'scheduled' or state == 'ready' or state == 'running'
+  if state and not alive and (ended_in == '' or ended_in == state) then
+    exhume(id)
+    call('ZREM', FINISHED, id)
+    call('ZREM', SUCCEEDED, id)
+    forget(id)
+    state = nil
+  end
+  states[i] = state or ''
 end
-call('ZREM', DEAD, id)
-call('ZREM', FINISHED, id)
-call('ZREM', SUCCEEDED, id)
-forget(id)
-return ''
+return states

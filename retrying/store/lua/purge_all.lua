@@ -20,6 +20,9 @@ for i = 1, #members, 2 do
   end
   local found = read(id, 'state')[1]
   if found == nil or found == false or found == state then
+    if state == 'dead' then
+      exhume(id)
+    end
     call('ZREM', key, id)
     forget(id)
     purged = purged + 1

@@ -25,22 +25,12 @@ local count = 0
 for _, id in ipairs(ids) do
   local job = read(id, 'state', 'topic', 'order')
   if job[1] ~= 'dead' then
-    call('ZREM', DEAD, id)
+    exhume(id)
   elseif retake(id) then
     skip = skip + 1
   else
-    call('ZREM', DEAD, id)
     count = count + 1
-    call('HDEL', JOB .. id, 'failures', 'rescues', 'apart', 'reason', 'finished', 'cancel')
-    if pace then
-      local time = string.format('%.0f', due)
-      call('HSET', JOB .. id, 'state', 'scheduled', 'due', time)
-      call('ZADD', SCHEDULED, time, id)
-      emit(id, job[2], 'scheduled', 'due', time)
-      due = due + pace
-    else
-      make_ready(id, job[2], job[3])
-    end
+    job[1], due = revive(id, job[2], job[3], pace, due)
   end
 end
 if count > 0 then

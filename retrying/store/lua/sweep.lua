@@ -65,7 +65,7 @@ if now >= grace then
       emit(id, job[2], 'rescued', 'attempt', job[3], 'worker', job[4], 'rescues', rescues)
       local poison = rescues > max_rescues
       if poison then
-        bury(id, job[2], job[3], 'poison: its worker vanished ' .. rescues .. ' times while running it', '')
+        bury(id, job[2], job[3], 'poison: its worker vanished ' .. rescues .. ' times while running it', '', 'WorkerVanished')
       elseif job[5] then
         finish(id, job[2], 'cancelled', job[5])
       elseif rescues > 1 and rescues >= max_rescues - 1 then -- it, or one that ran beside it, kills workers
@@ -86,9 +86,18 @@ end
 local purged = 0
 for _, key in ipairs({ DEAD, FINISHED }) do
   for _, id in ipairs(call('ZRANGE', key, '-inf', now - keep_ms, 'BYSCORE', 'LIMIT', 0, LIMIT)) do
+    if key == DEAD then
+      exhume(id)
+    end
     call('ZREM', key, id)
     forget(id)
     purged = purged + 1
+  end
+end
+if call('ZCOUNT', DEAD, '-inf', now - keep_ms) == 0 then
+  for _, group in ipairs(call('ZRANGE', GROUPS, '-inf', now - keep_ms, 'BYSCORE', 'LIMIT', 0, LIMIT)) do
+    call('DEL', GROUPS .. ':' .. group) -- what it still holds was evicted, not purged
+    call('ZREM', GROUPS, group)
   end
 end
 local surplus = call('ZCARD', SUCCEEDED) - keep_succeeded

@@ -27,6 +27,10 @@ for i = 1, #page, 2 do
   if not places[name] then
     call('ZADD', key, moved(page[i + 1]), id)
   end
+  local group = name == 'dead' and read(id, 'group')[1]
+  if group then
+    call('ZADD', GROUPS .. ':' .. group, moved(page[i + 1]), id)
+  end
   if not jobless[name] then
     for _, field in ipairs({ 'created', 'due', 'first', 'started', 'finished', 'expires' }) do
       local time = read(id, field)[1]
