@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from inspect import signature
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import django
 from django.apps import apps
+from msgspec.structs import replace
 
 from ..conf import get_settings
 from ..exceptions import InvalidSchedule

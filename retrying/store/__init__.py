@@ -217,10 +217,13 @@ class Store:
 
     def enqueue(self, channel: str, jobs: Sequence[NewJob], *, capacity: int | None = None) -> Call[list[Enqueued]]:
         """Store ``jobs``, all or none; an empty list comes back when ``capacity`` (jobs waiting) would be exceeded."""
-        args: list[calls.Arg] = ["" if capacity is None else capacity, ms(self.limits.dedup), "", len(jobs)]
-        for job in jobs:
-            args += job.args()
-        return self._sending(channel, self._call("enqueue", channel, calls.parse_enqueued, *args))
+        return self._enqueue(channel, jobs, capacity, "", calls.enqueued_parser(jobs))
+
+    def enqueue_each(
+        self, channel: str, jobs: Sequence[NewJob], *, capacity: int | None = None
+    ) -> Call[list[Enqueued | None]]:
+        """Store ``jobs``, each by itself; None for each that would exceed ``capacity``."""
+        return self._enqueue(channel, jobs, capacity, "each", calls.enqueued_parser(jobs))
 
     def enqueue_piece(
         self, channel: str, jobs: Sequence[NewJob], *, batch: str | None, first: int, capacity: int | None = None
@@ -231,10 +234,15 @@ class Store:
         jobs: only look. Nothing is done when fewer than ``first`` are stored: the server lost some.
         """
         piece = f"{batch or '-'} {first} {ms(BATCH_KEEP)}"
-        args: list[calls.Arg] = ["" if capacity is None else capacity, ms(self.limits.dedup), piece, len(jobs)]
+        return self._enqueue(channel, jobs, capacity, piece, calls.parse_piece)
+
+    def _enqueue(
+        self, channel: str, jobs: Sequence[NewJob], capacity: int | None, mode: str, parse: Callable[[Any], T]
+    ) -> Call[T]:
+        args: list[calls.Arg] = ["" if capacity is None else capacity, ms(self.limits.dedup), mode]
         for job in jobs:
             args += job.args()
-        return self._sending(channel, self._call("enqueue", channel, calls.parse_piece, *args))
+        return self._sending(channel, self._call("enqueue", channel, parse, *args))
 
     def _sending(self, channel: str, call: Call[T]) -> Call[T]:
         if time.monotonic() - self._remembered.get(channel, -math.inf) > REMEMBER_SECONDS:

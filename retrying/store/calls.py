@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Generic, NamedTuple, TypeVar
 
+import msgspec
+
 from ..exceptions import NotUnique
 from ..job import Counts, Job, State, WorkerInfo
 from .scripts import Script
@@ -39,9 +41,8 @@ class Call(Generic[T]):
     then: Call[Any] | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewJob:
-    """What ``enqueue`` stores; times in ms."""
+class NewJob(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``enqueue`` stores; times in ms. A Struct: it is made in a tenth of a dataclass' time."""
 
     id: str
     payload: bytes
@@ -58,18 +59,34 @@ class NewJob:
     key: str | None = None
 
     def args(self) -> tuple[Arg, ...]:
-        hold: Arg = "started" if self.unique_until_started else "" if self.unique_for is None else self.unique_for
-        return (
-            self.id,
-            self.unique or "",
-            hold,
-            self.payload,
-            self.priority,
-            *("" if value is None else value for value in (self.delay, self.run_at, self.expires)),
-            self.topic or "",
-            self.policy or "",
-            self.key or "",
-        )
+        return (self.id, self.payload, self._options())
+
+    def _options(self) -> bytes:
+        """What differs from the defaults, for the script; most jobs have nothing."""
+        if not (
+            self.priority or self.delay or self.run_at or self.expires is not None
+            or self.topic or self.policy or self.unique or self.key
+        ):  # fmt: skip
+            return b""
+        options = {
+            "priority": self.priority or None,
+            "delay": self.delay,
+            "run_at": self.run_at,
+            "expires": self.expires,
+            "topic": self.topic or None,
+            "policy": self.policy or None,
+            "unique": self.unique or None,
+            "hold": "started" if self.unique_until_started else self.unique_for,
+            "key": self.key or None,
+        }
+        return msgspec.msgpack.encode({name: value for name, value in options.items() if value is not None})
+
+    def stored(self, now: int) -> Enqueued:
+        """As the store has it when it was new at that time (ms of the server's clock)."""
+        due = self.run_at if self.run_at is not None else now + (self.delay or 0)
+        if due > now:
+            return Enqueued(True, State.SCHEDULED, due, now, 0, self.id, self.priority, self.topic or "")
+        return Enqueued(True, State.READY, None, now, 0, self.id, self.priority, self.topic or "")
 
 
 class Enqueued(NamedTuple):
@@ -375,20 +392,33 @@ def pairs(flat: Sequence[bytes]) -> dict[str, str]:
     return {text(flat[i]): text(flat[i + 1]) for i in range(0, len(flat), 2)}
 
 
-def parse_enqueued(reply: list[Any]) -> list[Enqueued]:
-    return [
-        Enqueued(
-            new == 1,
-            State(text(state)),
-            int(due) if due else None,
-            int(created) if created else None,
-            int(attempt),
-            text(id),
-            int(priority),
-            text(topic),
-        )
-        for new, state, due, created, attempt, id, priority, topic in reply
-    ]
+def enqueued_parser(jobs: Sequence[NewJob]) -> Callable[[list[Any]], list[Any]]:
+    """Reads an Enqueued for each of ``jobs``, None for one that was refused; an empty list when all of them were."""
+
+    def parse(reply: list[Any]) -> list[Enqueued | None]:
+        if not reply:
+            return []
+        now, *others = reply
+        found: list[Enqueued | None] = [job.stored(now) for job in jobs]
+        for number, *known in others:
+            found[number - 1] = _known(known) if known else None
+        return found
+
+    return parse
+
+
+def _known(words: Sequence[bytes]) -> Enqueued:
+    state, due, created, attempt, id, priority, topic = words
+    return Enqueued(
+        False,
+        State(text(state)),
+        int(due) if due else None,
+        int(created) if created else None,
+        int(attempt),
+        text(id),
+        int(priority),
+        text(topic),
+    )
 
 
 def parse_piece(reply: list[int]) -> Piece:

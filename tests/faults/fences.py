@@ -113,8 +113,8 @@ FENCES = (
     Fence(
         "a known id is stored again",
         _LUA + "enqueue.lua",
-        "if job[1] and not past then",
-        "if job[1] == 'never' then",
+        "if call('EXISTS', JOB .. id) == 1 then",
+        "if id == 'never' then",
         (_STORE + "same_id_twice_is_one_job",),
     ),
     Fence(

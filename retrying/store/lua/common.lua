@@ -376,44 +376,59 @@ local function finish(id, topic, state, reason)
   emit(id, topic, state, 'reason', reason)
 end
 
--- Store a new job, whose id is unknown. Options: priority, due (ms), expires (ms from now) or "", and, "" or nil when
--- there is none, topic, policy, key, unique (a free name) and hold ("" until it ends, "started", or ms). Returns its state. The caller rings when it is ready.
-local function create(id, payload, options)
+-- Room for `count` new jobs in the order of arrival. Returns the first one's place.
+local function arrive(count)
+  return call('HINCRBY', META, 'seq', count) - count + 1
+end
+
+-- Store a new job, whose id is unknown, at that place in the order of arrival. `options`, nil or false without: priority,
+-- delay (ms) or run_at (ms), expires (ms from now), topic, policy, key, unique (a free name) and hold (nil until it ends,
+-- "started", or ms). Returns its order in READY, and the time (ms) when it is due, nil when it is ready. The caller puts
+-- it there or in SCHEDULED, and rings when it is ready.
+local function create(id, payload, arrival, options)
+  tally(ENQUEUED)
   -- 100 - priority in the high bits and the order of arrival in the low 44: exact in a double.
-  local order = string.format('%.0f', (100 - options.priority) * 2 ^ 44 + call('HINCRBY', META, 'seq', 1))
-  local state = options.due > now and 'scheduled' or 'ready'
-  call('HSET', JOB .. id, 'v', FORMAT, 'state', state, 'payload', payload, 'order', order, 'created', now)
-  if options.priority ~= 0 then
-    call('HSET', JOB .. id, 'priority', options.priority)
+  local order = 100 * 2 ^ 44 + arrival
+  if not options then
+    call('HSET', JOB .. id, 'v', FORMAT, 'state', 'ready', 'payload', payload, 'order', order, 'created', now)
+    return order
   end
-  if options.expires ~= '' then
-    call('HSET', JOB .. id, 'expires', string.format('%.0f', now + tonumber(options.expires)))
+  local priority, due = options.priority or 0, options.run_at or now + (options.delay or 0)
+  order = order - priority * 2 ^ 44
+  local fields = { 'v', FORMAT, 'state', due > now and 'scheduled' or 'ready', 'payload', payload, 'order', order, 'created', now }
+  local function set(name, value)
+    fields[#fields + 1] = name
+    fields[#fields + 1] = value
+  end
+  if priority ~= 0 then
+    set('priority', priority)
+  end
+  if options.expires then
+    set('expires', now + options.expires)
   end
   for _, name in ipairs({ 'topic', 'policy', 'key', 'unique' }) do
-    if options[name] and options[name] ~= '' then
-      call('HSET', JOB .. id, name, options[name])
+    if options[name] then
+      set(name, options[name])
     end
   end
-  if options.unique and options.unique ~= '' then
+  if options.unique then
     call('SET', UNIQUE .. options.unique, id)
     if options.hold == 'started' then
-      call('HSET', JOB .. id, 'unique_until', 'started')
-    elseif options.hold ~= '' then
-      call('HSET', JOB .. id, 'unique_until', 'time')
+      set('unique_until', 'started')
+    elseif options.hold then
+      set('unique_until', 'time')
       call('PEXPIRE', UNIQUE .. options.unique, options.hold)
     end
   end
-  if state == 'scheduled' then
-    local due = string.format('%.0f', options.due)
-    call('HSET', JOB .. id, 'due', due)
-    call('ZADD', SCHEDULED, due, id)
+  if due > now then
+    set('due', due)
+    call('HSET', JOB .. id, unpack(fields))
     emit(id, options.topic, 'scheduled', 'due', due)
-  else
-    call('ZADD', READY, order, id)
-    emit(id, options.topic, 'ready')
+    return order, due
   end
-  tally(ENQUEUED)
-  return state
+  call('HSET', JOB .. id, unpack(fields))
+  emit(id, options.topic, 'ready')
+  return order
 end
 
 -- Suspects (rescued so often that the next time may be the last) run apart: one of them at a time is ready or running, so

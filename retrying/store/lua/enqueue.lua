@@ -1,36 +1,41 @@
 #!lua
--- Store new jobs, all of them or (out of memory, over capacity) none.
+-- Store new jobs, all of them or (out of memory, over capacity) none; or each by itself.
 -- No allow-oom here: a full server refuses the script before its first write.
 --
 -- ARGV  3 capacity: most jobs waiting (ready + scheduled), "" without limit; 4 ms for which an ended job's id is still
---       known; 5 "" or, for a piece of many jobs, "name first ttl": "-" or the batch, the number of its items before
---       these, ms to remember how many are stored; 6 number of jobs; then for each (WORDS of them)
---       id, unique name or "", how long to hold it: "" until it has ended, "started" or ms, payload, priority, delay (ms)
---       or "", time to run at (ms) or "", ms until it expires or "", topic or "", policy or "",
---       key or ""
--- Returns  {} when over capacity, else for each
---          {1 new | 0 known, state, due or "", created, attempt, id, priority, topic}: of the job that has the id or name
+--       known; 5 "" or "each": a job over capacity is refused, not all; or, for a piece of many jobs, "name first ttl":
+--       "-" or the batch, the number of its items before these, ms to remember how many are stored; then for each job
+--       (WORDS of them) id, payload, and "" or its options as a msgpack map of those it has: unique (a name), hold (how
+--       long that is held: "started", or ms; none: until it has ended), priority, delay (ms), run_at (ms), expires (ms
+--       from now), topic, policy, key
+-- Returns  {} when over capacity, else {now, then for each job that wasn't stored
+--          {its number, state, due or "", created, attempt, id, priority, topic}: of the job that has the id or name, or
+--          {its number} when it was refused}
 --          For a piece of many: {new, known, items of the batch that are stored, jobs waiting}; when fewer than `first`
 --          are stored, the server lost some, and nothing is done
 -- A crash before it: nothing. After it, reply lost: the same ids again change nothing.
-local WORDS = 11
-local capacity, remembered, piece, count = take(), number(), take(), number()
+local WORDS = 3
+local capacity, remembered, piece = tonumber(take()), number(), take()
 local batch, first, ttl = string.match(piece, '^(%S+) (%d+) (%d+)$')
+local count = (#ARGV - cursor) / WORDS
 
 -- The job that is known by that id or holds that name; nil when there is none (and true when one that
 -- ended long ago is in its way).
 local function find(id, unique)
-  local job = redis.pcall('HMGET', JOB .. id, 'state', 'due', 'created', 'attempt', 'priority', 'topic', 'finished')
-  if job.err then
-    return { 0, 'succeeded', '', '', '0', id, '0', '' }
+  local past
+  if call('EXISTS', JOB .. id) == 1 then
+    local job = redis.pcall('HMGET', JOB .. id, 'state', 'due', 'created', 'attempt', 'priority', 'topic', 'finished')
+    if job.err then
+      return { 'succeeded', '', '', '0', id, '0', '' }
+    end
+    past = (job[1] == 'cancelled' or job[1] == 'expired') and tonumber(job[7]) < now - remembered
+    if not past then
+      return { job[1], job[2] or '', job[3], job[4] or '0', id, job[5] or '0', job[6] or '' }
+    end
   end
-  local past = (job[1] == 'cancelled' or job[1] == 'expired') and tonumber(job[7]) < now - remembered
-  if job[1] and not past then
-    return { 0, job[1], job[2] or '', job[3], job[4] or '0', id, job[5] or '0', job[6] or '' }
-  end
-  local first = unique ~= '' and holder(unique)
-  if first and first ~= id then
-    return find(first, '') or { 0, 'succeeded', '', '', '0', first, '0', '' } -- held for a time, and nothing is left of it
+  local other = unique and holder(unique)
+  if other and other ~= id then
+    return find(other) or { 'succeeded', '', '', '0', other, '0', '' } -- held for a time, and nothing is left of it
   end
   return nil, past
 end
@@ -50,47 +55,67 @@ if batch then
   cursor, count = cursor + skip * WORDS, count - skip
 end
 
-if capacity ~= '' then
+local room = capacity and capacity - waiting() or math.huge
+if capacity and piece ~= 'each' then
   local fresh = count
   for i = cursor + 1, cursor + count * WORDS, WORDS do
-    if find(ARGV[i], ARGV[i + 1]) then
+    local options = ARGV[i + 2]
+    if find(ARGV[i], options ~= '' and cmsgpack.unpack(options).unique) then
       fresh = fresh - 1 -- a repeat of a stored job takes no place
     end
   end
-  if fresh > 0 and waiting() + fresh > tonumber(capacity) then
+  if fresh > 0 and fresh > room then
     return {}
   end
 end
-local results, ready, new = {}, false, 0
+
+local reply, new = { now }, 0
+local arrival, places -- the next job's place in the order of arrival, and how many there are from it on
+local ready, scheduled = {}, {}
 for i = 1, count do
-  local id, unique, hold, payload, priority = take(), take(), take(), take(), number()
-  local delay, run_at, expires, topic, policy, key = take(), take(), take(), take(), take(), take()
-  local known, past = find(id, unique)
+  local id, payload, options = take(), take(), take()
+  options = options ~= '' and cmsgpack.unpack(options)
+  local known, past = find(id, options and options.unique)
   if known then
-    results[i] = known
+    table.insert(known, 1, i)
+    reply[#reply + 1] = known
+  elseif room < 1 then
+    reply[#reply + 1] = { i }
   else
     if past then
       call('ZREM', FINISHED, id)
       forget(id)
     end
-    local due = now
-    if delay ~= '' then
-      due = now + tonumber(delay)
-    elseif run_at ~= '' then
-      due = tonumber(run_at)
+    if not arrival then
+      places = count - i + 1
+      arrival = arrive(places)
     end
-    local state = create(id, payload, {
-      priority = priority, due = due, expires = expires, topic = topic, policy = policy, key = key, unique = unique,
-      hold = hold,
-    })
-    ready, new = ready or state == 'ready', new + 1
-    results[i] = { 1, state, state == 'scheduled' and string.format('%.0f', due) or '', now, '0', id, priority, topic }
+    local order, due = create(id, payload, arrival, options)
+    if due then
+      scheduled[#scheduled + 1] = due
+      scheduled[#scheduled + 1] = id
+    else
+      ready[#ready + 1] = order
+      ready[#ready + 1] = id
+    end
+    arrival, places, new, room = arrival + 1, places - 1, new + 1, room - 1
   end
 end
-record()
-if ready then
+if places and places > 0 then
+  arrive(-places)
+end
+-- In one call for all, as far as Lua's stack allows.
+local function add(key, scores)
+  for i = 1, #scores, 4000 do
+    call('ZADD', key, unpack(scores, i, math.min(i + 3999, #scores)))
+  end
+end
+add(SCHEDULED, scheduled)
+if #ready > 0 then
+  add(READY, ready)
   ring()
 end
+record()
 if batch then
   if batch ~= '-' then
     stored = stored + count
@@ -98,4 +123,4 @@ if batch then
   end
   return { new, count - new, stored, waiting() }
 end
-return results
+return reply

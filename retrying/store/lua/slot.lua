@@ -31,8 +31,10 @@ for i = 1, count do
         missed = missed + 1
       elseif not paused and call('EXISTS', JOB .. id) == 0 then
         made = made + 1
-        local job = { priority = priority, due = math.max(due, slot), expires = '', topic = '', policy = policy }
-        ready = create(id, payload, job) == 'ready' or ready
+        local job = { priority = priority, run_at = math.max(due, slot), policy = policy ~= '' and policy }
+        local order, later = create(id, payload, arrive(1), job)
+        call('ZADD', later and SCHEDULED or READY, later or order, id)
+        ready = ready or not later
         call('HSET', key, 'last', string.format('%.0f', slot))
       end
     end
