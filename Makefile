@@ -11,7 +11,7 @@ LOOPBACK = 127.0.0.1,localhost,::1
 export NO_PROXY := $(or $(NO_PROXY),$(no_proxy),localhost),$(LOOPBACK)
 export no_proxy := $(NO_PROXY)
 
-.PHONY: help run demo test faults fences soak lint clean environment
+.PHONY: help run demo test faults fences soak bench lint clean environment
 
 help:
 	@echo "make run    the whole site on this machine: page, worker, Valkey, database (PORT= HOST= REDIS_URL= DATABASE_URL= VAR_DIR=)"
@@ -20,6 +20,7 @@ help:
 	@echo "make faults what is broken on purpose, item by item: takes a while and writes the table of docs/guarantees.md (ARGS=)"
 	@echo "make fences breaks each fence once, in a copy, and demands that a test notices (some minutes)"
 	@echo "make soak   a random mix of that, and what it did to memory and connections (SOAK_MINUTES=30)"
+	@echo "make bench  this beside 15 other queues, in environments of their own: 20 minutes on a quiet machine (ARGS=--quick)"
 	@echo "make lint   style and types"
 	@echo "make clean  remove what these commands made, but not the site's data in var/"
 
@@ -41,6 +42,9 @@ fences: environment
 
 soak: environment
 	@exec $(IN_VENV) -m tests.faults.soak
+
+bench: environment
+	@exec $(IN_VENV) -m benchmarks $(ARGS)
 
 lint: environment
 	$(IN_VENV) -m ruff check .

@@ -1,0 +1,197 @@
+"""`make bench`, or `python -m benchmarks --help`: measure this package beside its peers and write what came out."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import report
+from .catalogue import MEASURES, OURS, Peer, Variant, catalogue
+from .cells import MEASUREMENTS, Failed, bench
+from .environments import ROOT, CannotInstall, environment, newest_python, version_of, versions
+from .measure import interleaved
+from .results import Key, Results, machine
+
+RESULTS = ROOT / "docs" / "performance.json"
+#: Rounds of each measurement at most; those of --rounds apply to what is compared most.
+AT_MOST = {"enqueue": 9, "drain": 9, "two": 2, "latency": 2, "sleep": 1, "crash": 1, "persistence": 2}
+#: What a run without --measure does. `crash` of peers takes minutes each, so it is asked for with --crash.
+USUAL = ("enqueue", "drain", "two", "latency", "sleep", "persistence", "crash")
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One variant to measure in one way."""
+
+    peer: Peer
+    variant: Variant
+    measure: str
+    persistence: str
+
+    @property
+    def key(self) -> Key:
+        return Key(self.peer.name, self.variant.name, self.measure, self.persistence)
+
+    def __str__(self) -> str:
+        kept = "" if self.persistence == "off" else f", persistence {self.persistence}"
+        return f"{self.peer.name} {self.variant.name}: {self.measure}{kept}"
+
+
+def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument(
+        "--only", default="", metavar="PEER[:VARIANT],...", help="these, instead of everything; merged into the results"
+    )
+    parser.add_argument("--measure", default="", metavar="NAME,...", help=f"of {', '.join(MEASURES)}")
+    parser.add_argument("--rounds", type=int, default=3, help="of sending and draining (3); other figures need fewer")
+    parser.add_argument("--crash", action="store_true", help="kill the peers' workers, too: minutes for each of them")
+    parser.add_argument("--variants", action="store_true", help="every variant, not only a peer's best")
+    parser.add_argument("--quick", action="store_true", help="a tenth, once: whether it works; writes no report")
+    parser.add_argument("--python", type=Path, default=None, help="for all environments (the newest here)")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="the JSON file (docs/performance.json)")
+    parser.add_argument("--report", action="store_true", help="measure nothing: write the report from the JSON file")
+    parser.add_argument("--list", action="store_true", help="what there is to measure")
+    options = parser.parse_args(words)
+    names = set(options.measure.split(",")) - {""} - set(MEASURES)
+    if names:
+        parser.error(f"--measure: no measurement is named {', '.join(sorted(names))}; there are {', '.join(MEASURES)}")
+    if options.rounds < 1:
+        parser.error("--rounds: at least 1")
+    return options
+
+
+def chosen(peers: dict[str, Peer], options: argparse.Namespace) -> list[Cell]:
+    """The cells that the arguments ask for. SystemExit when they name what there isn't."""
+    measures = [name for name in options.measure.split(",") if name] or list(USUAL)
+    wanted = [name for name in options.only.split(",") if name]
+    cells = [
+        cell
+        for peer in peers.values()
+        for variant in peer.variants.values()
+        for cell in _cells_of(peer, variant, measures)
+        if _is_wanted(cell, wanted, options)
+    ]
+    for name in wanted:
+        if not any(name in (cell.peer.name, f"{cell.peer.name}:{cell.variant.name}") for cell in cells):
+            raise SystemExit(f"--only: nothing to measure is named {name!r}; see --list")
+    return cells
+
+
+def _cells_of(peer: Peer, variant: Variant, measures: Iterable[str]) -> Iterable[Cell]:
+    for measure in measures:
+        if measure == "persistence":
+            yield from (Cell(peer, variant, measure, kept) for kept in variant.persistence)
+        elif measure in variant.measures:
+            yield Cell(peer, variant, measure, "off")
+
+
+def _is_wanted(cell: Cell, wanted: list[str], options: argparse.Namespace) -> bool:
+    if f"{cell.peer.name}:{cell.variant.name}" in wanted:
+        return True
+    if wanted and cell.peer.name not in wanted:
+        return False
+    if cell.measure == "crash" and cell.peer.name != OURS:
+        return bool(options.crash)
+    return cell.variant.default or options.variants
+
+
+class Run:
+    """Environments, then every cell as often as it is due."""
+
+    def __init__(self, cells: list[Cell], results: Results, options: argparse.Namespace) -> None:
+        self.cells = cells
+        self.results = results
+        self.options = options
+        self.failed: list[str] = []
+        self._interpreters: dict[str, Path] = {}
+        self._began = time.monotonic()
+
+    def say(self, text: str) -> None:
+        print(f"{time.monotonic() - self._began:6.0f} s  {text}", flush=True)
+
+    def install(self, python: Path) -> None:
+        """Make the environments. What can't be installed is noted, and left out."""
+        for peer in {cell.peer.name: cell.peer for cell in self.cells}.values():
+            try:
+                self._interpreters[peer.name] = environment(peer, python)
+                self.results.versions[peer.name] = versions(peer, self._interpreters[peer.name])
+            except CannotInstall as error:
+                self.say(f"{peer.name}: left out: {error}")
+                self._note(peer.name, str(error))
+                for cell in self.cells:
+                    if cell.peer is peer:
+                        self.results.fail(cell.key, f"not installed: {error}")
+            else:
+                told = ", ".join(f"{name} {version}" for name, version in self.results.versions[peer.name].items())
+                self.say(f"{peer.name}: {told}")
+        self.cells = [cell for cell in self.cells if cell.peer.name in self._interpreters]
+
+    def measure(self) -> None:
+        """All cells of one kind next to each other in time, each round in another order."""
+        for measure in dict.fromkeys(cell.measure for cell in self.cells):
+            of_it = [cell for cell in self.cells if cell.measure == measure]
+            for number, cell in interleaved(1 if self.options.quick else self.options.rounds, of_it):
+                if number <= self._rounds(cell):
+                    self._one(cell, number)
+            self.results.save()
+
+    def _rounds(self, cell: Cell) -> int:
+        limit = AT_MOST[cell.measure]
+        return min(limit, 2) if cell.variant.slow and limit > 1 else limit
+
+    def _one(self, cell: Cell, number: int) -> None:
+        try:
+            with bench(
+                cell.peer, cell.variant, self._interpreters[cell.peer.name], cell.persistence, quick=self.options.quick
+            ) as ready:
+                values = MEASUREMENTS[cell.measure](ready)
+        except Exception as error:  # noqa: BLE001 - a peer that fails must not end the others' run
+            reason = str(error) if isinstance(error, Failed) else repr(error)
+            self.results.fail(cell.key, reason)
+            self._note(str(cell), reason)
+            self.say(f"{cell}: FAILED: {reason}")
+        else:
+            self.results.add(cell.key, values)
+            self.say(f"{cell} ({number}): " + ", ".join(f"{name} {value:,.4g}" for name, value in values.items()))
+
+    def _note(self, what: str, why: str) -> None:
+        self.failed.append(f"{what}: {why}")
+
+
+def show(peers: dict[str, Peer]) -> None:
+    for peer in peers.values():
+        for variant in peer.variants.values():
+            rare = "" if variant.default else "; only with --variants"
+            print(f"{peer.name}:{variant.name}  {variant.settings} [{', '.join(variant.measures)}{rare}]")
+
+
+def main() -> int:
+    """Exit code 1 when a measurement of this package failed, not when a peer's did."""
+    options, peers = arguments(), catalogue()
+    if options.list:
+        show(peers)
+        return 0
+    if options.report:
+        report.write(Results.load(options.results), peers)
+        return 0
+    python = options.python or newest_python()
+    results = Results.load(options.results) if options.only or options.measure else Results(options.results)
+    if options.quick:
+        results = Results(None)
+    results.begin(machine(version_of(python)))
+    run = Run(chosen(peers, options), results, options)
+    run.install(python)
+    run.measure()
+    if not options.quick:
+        report.write(results, peers)
+    for line in run.failed:
+        print(f"FAILED  {line}", flush=True)
+    return 1 if any(line.startswith(OURS) for line in run.failed) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,132 @@
+"""What we hold these figures to: each line a ratio within one run, or a bound, met or not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .catalogue import OURS, Peer
+from .measure import Figure
+from .results import Key, Results
+from .tables import CRASH, SENDING, SPEED, Column, best, markdown, short, whole
+
+DRAIN, TWO = SPEED[0], SPEED[1]
+ONE, BULK = SENDING[0], SENDING[2]
+RESCUE = CRASH[3]
+
+Reference = Callable[[Results, dict[str, Peer]], tuple[str, Figure] | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """`ours` over the reference is at least `bound`, or at most where `at_most`. Without a reference: itself."""
+
+    text: str
+    ours: tuple[Key, str]
+    bound: float
+    reference: Reference | None = None
+    at_most: bool = False
+    difference: bool = False
+    unit: str = ""
+
+    def row(self, results: Results, peers: dict[str, Peer]) -> list[str] | None:
+        """None when one of the figures is missing."""
+        figure = results.figure(*self.ours)
+        if figure is None:
+            return None
+        compared, value, beside = figure.median, _number(figure.median), ""
+        if self.reference is not None:
+            found = self.reference(results, peers)
+            if found is None or not found[1].median:
+                return None
+            name, other = found
+            compared = figure.median - other.median if self.difference else figure.median / other.median
+            beside = f"{name}: {_number(other.median)}"
+        unit = self.unit or (" x" if self.reference is not None else "")
+        met = compared <= self.bound if self.at_most else compared >= self.bound
+        aim = f"{'at most' if self.at_most else 'at least'} {self.bound:g}{unit}"
+        return [self.text, value, beside, f"{short(compared)}{unit}", aim, "yes" if met else "**no**"]
+
+
+def _number(value: float) -> str:
+    return whole(value) if value >= 1000 else short(value)
+
+
+def ours(variant: str, measure: str, name: str, persistence: str = "off") -> tuple[Key, str]:
+    return Key(OURS, variant, measure, persistence), name
+
+
+def fastest(column: Column, *, survivors: bool = False) -> Reference:
+    return lambda results, peers: best(results, peers, column, survivors=survivors)
+
+
+def row_of(peer: str, variant: str, measure: str, name: str) -> Reference:
+    def found(results: Results, peers: dict[str, Peer]) -> tuple[str, Figure] | None:
+        figure = results.figure(Key(peer, variant, measure), name)
+        return (f"{peer} {variant}", figure) if figure else None
+
+    return found
+
+
+POP = row_of("raw", "pop", "latency", "p50")
+PLAIN_MEMORY = row_of("channels", "await", "latency", "idle_memory")
+CONSUMER, ASYNCIO, OWN = "consumer", "consumer-asyncio", "own"
+
+CLAIMS = (
+    Claim("unmodified AsyncConsumer beside the fastest peer", ours(CONSUMER, "drain", "rate"), 1.8, fastest(DRAIN)),
+    Claim(
+        "... beside the fastest that survives kill -9",
+        ours(CONSUMER, "drain", "rate"), 4, fastest(DRAIN, survivors=True),
+    ),
+    Claim("the same without uvloop", ours(ASYNCIO, "drain", "rate"), 1.3, fastest(DRAIN)),
+    Claim(
+        "... beside the fastest that survives kill -9",
+        ours(ASYNCIO, "drain", "rate"), 3, fastest(DRAIN, survivors=True),
+    ),
+    Claim("consumers that derive from ours", ours(OWN, "drain", "rate"), 4, fastest(DRAIN)),
+    Claim("async tasks", ours("task-async", "drain", "rate"), 2.5, fastest(DRAIN)),
+    Claim("unmodified SyncConsumer", ours("sync-consumer", "drain", "rate"), 0.8, fastest(DRAIN)),
+    Claim("sync tasks", ours("task-sync", "drain", "rate"), 0.8, fastest(DRAIN)),
+    *(
+        Claim(
+            f"two processes beside one, {name}",
+            ours(variant, "two", "rate"), 1.8, row_of(OURS, variant, "drain", "rate"),
+        )
+        for variant, name in ((CONSUMER, "AsyncConsumer"), ("task-async", "async tasks"))
+    ),
+    Claim("enqueue(), one after another", ours(CONSUMER, "enqueue", "one"), 1, fastest(ONE)),
+    Claim("async_to_sync(layer.send)", ours("view", "enqueue", "one"), 0.5, fastest(ONE)),
+    Claim("await aenqueue(), 50 at once", ours("aenqueue", "enqueue", "gather"), 3, fastest(BULK)),
+    Claim("enqueue_many()", ours(CONSUMER, "enqueue", "many"), 3, fastest(BULK)),
+    Claim("idle latency, p50, unmodified consumer", ours(CONSUMER, "latency", "p50"), 4.5, POP, at_most=True),
+    Claim("idle latency, p50, a consumer of ours", ours(OWN, "latency", "p50"), 3, POP, at_most=True),
+    Claim("idle latency, p99", ours(CONSUMER, "latency", "p99"), 2, at_most=True, unit=" ms"),
+    Claim("kill -9: jobs not run", ours("crash", "crash", "lost"), 0, at_most=True),
+    Claim("kill -9: jobs that were done, run again", ours("crash", "crash", "doubled"), 0, at_most=True),
+    Claim("kill -9: all back, defaults", ours("crash", "crash", "rescue"), 35, at_most=True, unit=" s"),
+    Claim("kill -9: all back, lease of 2 s", ours("crash-2s", "crash", "rescue"), 3, at_most=True, unit=" s"),
+    Claim(
+        "idle worker's memory above plain Channels'",
+        ours(CONSUMER, "latency", "idle_memory"), 15, PLAIN_MEMORY, at_most=True, difference=True, unit=" MiB",
+    ),
+    Claim("a queued job in the server", ours(CONSUMER, "enqueue", "bytes"), 400, at_most=True, unit=" bytes"),
+    Claim("an idle worker's processor", ours(CONSUMER, "latency", "idle_cpu"), 0.5, at_most=True, unit=" %"),
+    Claim("an idle worker's commands", ours(CONSUMER, "latency", "idle_commands"), 5, at_most=True, unit="/s"),
+    *(
+        Claim(
+            f"worker CPU per 1,000 jobs, {name}",
+            ours(variant, "drain", "worker_cpu"), seconds, at_most=True, unit=" s",
+        )
+        for variant, name, seconds in (
+            (CONSUMER, "unmodified consumer", 0.060),
+            (ASYNCIO, "unmodified consumer, no uvloop", 0.090),
+            (OWN, "a consumer of ours", 0.025),
+        )
+    ),
+)  # fmt: skip
+
+
+def claims(results: Results, peers: dict[str, Peer]) -> str:
+    """The table of them; those whose figures are missing are left out."""
+    rows = [row for claim in CLAIMS if (row := claim.row(results, peers)) is not None]
+    return markdown(["", "measured", "beside", "that is", "aim", "met"], rows)

@@ -1,0 +1,89 @@
+"""What the jobs of every queue here do, and how a run is seen: one line in the file EFFECTS, 32 bytes, one append.
+
+Runs in the environments of the peers: only the standard library.
+
+The kinds of job: `noop` leaves its line and returns; `sleep` waits 50 ms after it; `crash` leaves one, works for 20 ms
+and leaves another. A line says which (s: it began, d: it is done), the job's number, and the machine's monotonic clock,
+which is the same for all processes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+LINE_BYTES = 32
+SLEEP_SECONDS = 0.05
+CRASH_SECONDS = 0.02
+
+_file = -1
+
+
+def record(n: int, kind: str = "s") -> None:
+    """About a microsecond, the same for all. Appends of this size don't mix, whatever the process."""
+    global _file  # noqa: PLW0603 - opened by the process that works, kept by what it forks
+    if _file < 0:
+        _file = os.open(os.environ["EFFECTS"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(_file, b"%s %10d %18d\n" % (kind.encode(), n, time.monotonic_ns()))
+
+
+def noop(n: int) -> None:
+    record(n)
+
+
+def sleep(n: int) -> None:
+    record(n)
+    time.sleep(SLEEP_SECONDS)
+
+
+def crash(n: int) -> None:
+    record(n)
+    time.sleep(CRASH_SECONDS)
+    record(n, "d")
+
+
+async def anoop(n: int) -> None:
+    record(n)
+
+
+async def asleep(n: int) -> None:
+    record(n)
+    await asyncio.sleep(SLEEP_SECONDS)
+
+
+async def acrash(n: int) -> None:
+    record(n)
+    await asyncio.sleep(CRASH_SECONDS)
+    record(n, "d")
+
+
+#: By the name that queues know them by.
+SYNC = {"noop": noop, "sleep": sleep, "crash": crash}
+ASYNC = {"noop": anoop, "sleep": asleep, "crash": acrash}
+
+
+class Effect(NamedTuple):
+    kind: str
+    n: int
+    #: Seconds of the machine's monotonic clock.
+    at: float
+
+
+class Effects:
+    """The file, for the one who measures: `count()` is cheap enough to poll."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.write_bytes(b"")
+
+    def count(self) -> int:
+        return self.path.stat().st_size // LINE_BYTES
+
+    def __iter__(self) -> Iterator[Effect]:
+        for line in self.path.read_bytes().splitlines():
+            kind, n, nanoseconds = line.split()
+            yield Effect(kind.decode(), int(n), int(nanoseconds) / 1e9)

@@ -1,0 +1,168 @@
+"""The two sides of a queue, as processes of its own environment: `python -m benchmarks.roles work|send ...`.
+
+A peer's module has
+
+- `producer()`: a context manager, plain or async, that gives a `Sender`;
+- `work(variant)`: runs a worker with BENCH_CONCURRENCY jobs at once until it is asked to stop.
+
+Both find the server at REDIS_URL. Only the standard library, and uvloop where BENCH_UVLOOP asks for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import inspect
+import json
+import os
+import sys
+import time
+from array import array
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+#: Sends before the clock starts: connections, scripts, caches.
+WARM = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """How a queue takes jobs: `one(kind, n)` and, where it has a call of its own for many, `many(kind, numbers)`. Plain
+    functions, or both coroutine functions."""
+
+    one: Callable[[str, int], Any]
+    many: Callable[[str, Sequence[int]], Any] | None = None
+
+
+def redis_url() -> str:
+    return os.environ["REDIS_URL"]
+
+
+def concurrency() -> int:
+    return int(os.environ["BENCH_CONCURRENCY"])
+
+
+def run(coroutine: Coroutine[Any, Any, None]) -> None:
+    """asyncio.run(), on uvloop where the variant asks for it."""
+    if os.environ.get("BENCH_UVLOOP") == "1":
+        import uvloop
+
+        uvloop.run(coroutine)
+    else:
+        asyncio.run(coroutine)
+
+
+@dataclass(slots=True)
+class Plan:
+    """What to send: `how` is one (one after the other), many (the queue's own bulk call, 1,000 a call), gather (the
+    single call, `together` at a time) or paced (one each `pace` seconds, the times before each send kept)."""
+
+    how: str
+    kind: str
+    count: int
+    #: Stop after so many seconds with what was sent until then.
+    limit: float
+    together: int
+    pace: float
+    #: Where the times of paced sends go.
+    times: str
+
+
+def _steps(plan: Plan, size: int, first: int) -> list[range]:
+    return [range(n, min(n + size, plan.count)) for n in range(first, plan.count, size)]
+
+
+def _size(plan: Plan) -> int:
+    return {"one": 1, "paced": 1, "gather": plan.together, "many": 1000}[plan.how]
+
+
+def send_all(plan: Plan, sender: Sender) -> dict[str, float]:
+    """Synchronous senders. Returns how many were sent on the clock, in how many seconds, with how much processor."""
+    if plan.how == "gather":
+        raise SystemExit("a synchronous sender has nothing to gather")
+    sent_at = array("q")
+    done = _warm_count(plan)
+    for n in range(done):
+        sender.one(plan.kind, n)
+    began, cpu = time.monotonic(), time.process_time()
+    for numbers in _steps(plan, _size(plan), done):
+        if plan.how == "many":
+            assert sender.many is not None, "this peer has no bulk call"
+            sender.many(plan.kind, numbers)
+        else:
+            if plan.pace:
+                time.sleep(plan.pace)
+                sent_at.append(time.monotonic_ns())
+            sender.one(plan.kind, numbers[0])
+        done = numbers[-1] + 1
+        if time.monotonic() - began > plan.limit:
+            break
+    return _told(plan, done, began, cpu, sent_at)
+
+
+async def asend_all(plan: Plan, sender: Sender) -> dict[str, float]:
+    """The same for coroutine functions."""
+    sent_at = array("q")
+    done = _warm_count(plan)
+    for n in range(done):
+        await sender.one(plan.kind, n)
+    began, cpu = time.monotonic(), time.process_time()
+    for numbers in _steps(plan, _size(plan), done):
+        if plan.how == "many":
+            assert sender.many is not None, "this peer has no bulk call"
+            await sender.many(plan.kind, numbers)
+        elif plan.how == "gather":
+            await asyncio.gather(*(sender.one(plan.kind, n) for n in numbers))
+        else:
+            if plan.pace:
+                await asyncio.sleep(plan.pace)
+                sent_at.append(time.monotonic_ns())
+            await sender.one(plan.kind, numbers[0])
+        done = numbers[-1] + 1
+        if time.monotonic() - began > plan.limit:
+            break
+    return _told(plan, done, began, cpu, sent_at)
+
+
+def _warm_count(plan: Plan) -> int:
+    return 0 if plan.how == "paced" else min(WARM, plan.count // 10)
+
+
+def _told(plan: Plan, done: int, began: float, cpu: float, sent_at: array[int]) -> dict[str, float]:
+    took, used = time.monotonic() - began, time.process_time() - cpu
+    if sent_at:
+        Path(plan.times).write_bytes(sent_at.tobytes())
+    return {"all": done, "timed": done - _warm_count(plan), "seconds": took, "cpu": used}
+
+
+def send(module: Any, plan: Plan) -> None:
+    """Prints what was sent as one JSON line."""
+    manager = module.producer()
+    if hasattr(manager, "__aenter__"):
+
+        async def sending() -> None:
+            async with manager as sender:
+                print(json.dumps(await asend_all(plan, sender)), flush=True)
+
+        run(sending())
+        return
+    with manager as sender:
+        if inspect.iscoroutinefunction(sender.one):
+            raise SystemExit("coroutine functions need an async producer()")
+        print(json.dumps(send_all(plan, sender)), flush=True)
+
+
+def main(words: list[str]) -> None:
+    """`work MODULE VARIANT` or `send MODULE PLAN`, the plan as JSON."""
+    role, name, what = words
+    module = importlib.import_module(name)
+    if role == "work":
+        module.work(what)
+    else:
+        send(module, Plan(**json.loads(what)))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
