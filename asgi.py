@@ -14,6 +14,9 @@ from django.conf import settings  # noqa: E402
 from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler  # noqa: E402
 
 from project.routing import channels, websockets  # noqa: E402
+from realtime import garbage  # noqa: E402
+
+garbage.keep_pauses_short()
 
 application = ProtocolTypeRouter(
     {

@@ -24,10 +24,13 @@ from channels.security.websocket import AllowedHostsOriginValidator  # noqa: E40
 from django.contrib.auth.models import User  # noqa: E402
 from django.urls import path  # noqa: E402
 
+from realtime import garbage  # noqa: E402
 from realtime.consumers import JobConsumer, command  # noqa: E402
 from retrying import aenqueue, current_job  # noqa: E402
 
 CHANNEL = "streams"
+
+garbage.keep_pauses_short()
 
 
 class Order(msgspec.Struct, forbid_unknown_fields=True):
