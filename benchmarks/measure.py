@@ -210,10 +210,11 @@ class Process:
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """What a server did: requests read from sockets (round trips), commands (those inside scripts and MULTI too),
-    processor seconds; `now - before` is the difference."""
+    """What a server did: requests read from sockets (round trips; a big request takes several reads), replies written
+    (likewise), commands (those inside scripts and MULTI too), processor seconds; `now - before` is the difference."""
 
     reads: int
+    writes: int
     commands: Mapping[str, int]
     cpu: float
 
@@ -225,6 +226,7 @@ class Use:
         commands = {name: calls - before.commands.get(name, 0) for name, calls in self.commands.items()}
         return Use(
             self.reads - before.reads,
+            self.writes - before.writes,
             {name: calls for name, calls in sorted(commands.items()) if calls},
             self.cpu - before.cpu,
         )
@@ -296,7 +298,9 @@ class Server:
             name.removeprefix("cmdstat_"): entry["calls"] for name, entry in self._info("commandstats").items()
         }
         commands = {name: count for name, count in calls.items() if name not in ASKING}
-        return Use(facts["total_reads_processed"] - calls.get("info", 0), commands, cpu_seconds(self.pid))
+        asked = calls.get("info", 0)
+        reads, writes = (facts[f"total_{name}_processed"] - asked for name in ("reads", "writes"))
+        return Use(reads, writes, commands, cpu_seconds(self.pid))
 
     def memory(self) -> int:
         """Bytes that the server uses, buffers and tables included."""
