@@ -70,7 +70,7 @@ def row_of(peer: str, variant: str, measure: str, name: str) -> Reference:
 
 POP = row_of("raw", "pop", "latency", "p50")
 PLAIN_MEMORY = row_of("channels", "await", "latency", "idle_memory")
-CONSUMER, ASYNCIO, OWN = "consumer", "consumer-asyncio", "own"
+CONSUMER, ASYNCIO = "consumer", "consumer-asyncio"
 
 CLAIMS = (
     Claim("unmodified AsyncConsumer beside the fastest peer", ours(CONSUMER, "drain", "rate"), 1.8, fastest(DRAIN)),
@@ -83,7 +83,6 @@ CLAIMS = (
         "... beside the fastest that survives kill -9",
         ours(ASYNCIO, "drain", "rate"), 3, fastest(DRAIN, survivors=True),
     ),
-    Claim("consumers that derive from ours", ours(OWN, "drain", "rate"), 4, fastest(DRAIN)),
     Claim("async tasks", ours("task-async", "drain", "rate"), 2.5, fastest(DRAIN)),
     Claim("unmodified SyncConsumer", ours("sync-consumer", "drain", "rate"), 0.8, fastest(DRAIN)),
     Claim("sync tasks", ours("task-sync", "drain", "rate"), 0.8, fastest(DRAIN)),
@@ -99,7 +98,6 @@ CLAIMS = (
     Claim("await aenqueue(), 50 at once", ours("aenqueue", "enqueue", "gather"), 3, fastest(BULK)),
     Claim("enqueue_many()", ours(CONSUMER, "enqueue", "many"), 3, fastest(BULK)),
     Claim("idle latency, p50, unmodified consumer", ours(CONSUMER, "latency", "p50"), 4.5, POP, at_most=True),
-    Claim("idle latency, p50, a consumer of ours", ours(OWN, "latency", "p50"), 3, POP, at_most=True),
     Claim("idle latency, p99", ours(CONSUMER, "latency", "p99"), 2, at_most=True, unit=" ms"),
     Claim("kill -9: jobs not run", ours("crash", "crash", "lost"), 0, at_most=True),
     Claim("kill -9: jobs that were done, run again", ours("crash", "crash", "doubled"), 0, at_most=True),
@@ -120,7 +118,6 @@ CLAIMS = (
         for variant, name, seconds in (
             (CONSUMER, "unmodified consumer", 0.060),
             (ASYNCIO, "unmodified consumer, no uvloop", 0.090),
-            (OWN, "a consumer of ours", 0.025),
         )
     ),
 )  # fmt: skip

@@ -156,7 +156,6 @@ def _failures(results: Results) -> str:
 
 #: The README's rows: what it is, whose, and which variant. A peer's best is found, not named.
 SHOWN = (
-    ("**consumers that derive from ours**", OURS, "own"),
     ("**unmodified `AsyncConsumer`**", OURS, "consumer"),
     ("**async task of Django**", OURS, "task-async"),
 )

@@ -57,7 +57,8 @@ class Results:
             kept = json.loads(path.read_text())
             results.runs, results.versions = kept["runs"], kept["versions"]
             for cell in kept["cells"]:
-                results.cells[Key(*cell.pop("key"))] = Measured(**cell)
+                key = Key(*cell.pop("key"))
+                results.cells[key] = Measured(**cell)
         return results
 
     def begin(self, facts: dict[str, Any]) -> None:

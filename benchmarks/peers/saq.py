@@ -2,7 +2,7 @@
 
 # /// script
 # requires-python = ">=3.11"
-# dependencies = ["saq[redis]==0.26.4", "hiredis==3.5.0", "uvloop==0.23.0"]
+# dependencies = ["saq[redis]==0.26.4", "hiredis==3.5.0", "uvloop==0.23.0", "typing-extensions"]
 #
 # [tool.benchmark]
 # packages = ["saq", "redis"]
