@@ -445,18 +445,29 @@ end
 -- Move due jobs to READY, at most `limit`. Returns how many.
 local function promote(limit)
   local due = call('ZRANGE', SCHEDULED, '-inf', now, 'BYSCORE', 'LIMIT', 0, limit)
-  local count = 0
+  local gone, ready, count = {}, {}, 0
   for _, id in ipairs(due) do
     local job = read(id, 'order', 'topic', 'apart', 'due')
     if job[3] and not has_turn(id) then
       call('ZADD', SCHEDULED, now + TURN_MS, id) -- looked at again then; its due time stays, it tells who waits longest
     else
-      call('ZREM', SCHEDULED, id)
-      if job[1] then
-        make_ready(id, job[2], job[1], job[4])
+      gone[#gone + 1] = id
+      if job[3] then
+        make_ready(id, job[2], job[1], job[4]) -- now: the next suspect asks whether it is there
+        count = count + 1
+      elseif job[1] then
+        call('HSET', JOB .. id, 'state', 'ready')
+        ready[#ready + 1], ready[#ready + 2] = job[1], id
+        emit(id, job[2], 'ready')
         count = count + 1
       end
     end
+  end
+  if #gone > 0 then
+    call('ZREM', SCHEDULED, unpack(gone))
+  end
+  if #ready > 0 then
+    call('ZADD', READY, unpack(ready))
   end
   return count
 end
