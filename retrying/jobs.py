@@ -7,7 +7,6 @@ sets of one channel a bounded piece at a time; nothing here scans the server's k
 from __future__ import annotations
 
 import math
-import re
 import secrets
 from datetime import timedelta
 from typing import Any
@@ -15,12 +14,13 @@ from typing import Any
 from channels.routing import ChannelNameRouter, ProtocolTypeRouter
 
 from .conf import get_settings, task_channels
+from .find import parse_cursor
 from .job import Counts, Job, State, WorkerInfo
 from .layers import get_layer
 from .operations import Steps, ask, awaitable, blocking
 from .routes import project_application
 from .store import Store
-from .store.calls import Cursor, Page, Purged, Redriven
+from .store.calls import Page, Purged, Redriven
 
 __all__ = [
     # Looking
@@ -98,7 +98,7 @@ def search(
     """
     if not 1 <= limit <= MAX_PAGE:
         raise ValueError(f"limit takes a number from 1 to {MAX_PAGE}, got {limit!r}")
-    return ask(_store(using).search(channel, State(state), limit, None if cursor is None else _cursor(cursor)))
+    return ask(_store(using).search(channel, State(state), limit, None if cursor is None else parse_cursor(cursor)))
 
 
 asearch = awaitable(search)
@@ -301,10 +301,3 @@ def resume(channel: str, *, using: str = "default") -> Steps[bool]:
 
 
 aresume = awaitable(resume)
-
-
-def _cursor(text: str) -> Cursor:
-    score, _, job_id = text.partition(":")
-    if not job_id or not re.fullmatch(r"-?\d+(\.\d+)?(e\+?\d+)?", score):
-        raise ValueError(f"cursor takes what the page before gave, got {text!r:.100}")
-    return Cursor(score, job_id)

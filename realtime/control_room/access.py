@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from django.apps import apps
 from django.contrib.auth.views import redirect_to_login
-from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
@@ -79,6 +79,8 @@ def guarded(view: View, right: Right) -> View:
             return refusal(request, NEEDED[right], status=403)
         try:
             return view(request, *args, **kwargs)
+        except Http404 as error:
+            return refusal(request, str(error) or "There is nothing at this address.", status=404)
         except StoreUnavailable as error:
             logger.warning("the control room could not answer: %s", error)
             return refusal(request, f"The job store does not answer: {error}", status=503)

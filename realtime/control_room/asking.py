@@ -33,11 +33,11 @@ def ask(request: HttpRequest, question: str, detail: str = "", *, yes: str, dang
     return screens.page(request, "control_room/confirm.html", context)
 
 
-def done(request: HttpRequest, sentence: str, *, ok: bool = True) -> HttpResponse:
-    """Say what was done (or, ``ok`` False, that nothing was) on the page that the person comes back to."""
+def done(request: HttpRequest, sentence: str, *, ok: bool = True, to: str = "") -> HttpResponse:
+    """Say what was done (or, ``ok`` False, that nothing was) on the page that the person comes back to, or ``to``."""
     screens.forget()
     messages.add_message(request, messages.SUCCESS if ok else messages.WARNING, sentence, fail_silently=True)
-    answer = HttpResponseRedirect(back(request))
+    answer = HttpResponseRedirect(to or back(request))
     answer.status_code = 303
     return answer
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Permission, User
 from django.test import Client
 
 from realtime.control_room import screens
@@ -20,3 +22,18 @@ def admin(db: None) -> Client:
     client = Client()
     client.force_login(User.objects.create_superuser("admin"))
     return client
+
+
+@pytest.fixture
+def client_of(db: None) -> Callable[..., Client]:
+    """Makes the browser of a staff member with some of the rights: view, manage, purge."""
+
+    def make(*rights: str, staff: bool = True) -> Client:
+        user = User.objects.create_user(f"user-{'-'.join(rights) or 'none'}-{staff}", is_staff=staff)
+        names = [f"{right}_control_room" for right in rights]
+        user.user_permissions.set(Permission.objects.filter(codename__in=names))
+        client = Client()
+        client.force_login(user)
+        return client
+
+    return make

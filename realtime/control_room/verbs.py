@@ -1,0 +1,131 @@
+"""What can be done to jobs: to some of one channel at once, and in which words that is asked and told."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from retrying import many
+from retrying.job import State
+
+#: Said with a cancelled job.
+REASON = "cancelled in the control room"
+
+
+@dataclass
+class Outcome:
+    """Of some jobs: how many it was ``done`` to, and the states of those that had ``moved`` on.
+
+    ``held``: dead letters whose unique name another job holds; ``due``: with a rate, when the next may start.
+    """
+
+    done: int = 0
+    moved: Counter[State | None] = field(default_factory=Counter)
+    held: int = 0
+    due: str = ""
+
+    def add(self, other: Outcome) -> None:
+        self.done += other.done
+        self.moved += other.moved
+        self.held += other.held
+        self.due = other.due
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """``act(channel, ids, state, rate, due)``: do it to those of these jobs that still are in ``state``."""
+
+    name: str
+    right: Literal["manage", "purge"]
+    #: In a question: "Cancel 12 running jobs?"
+    question: str
+    #: In a report: "12 jobs were cancelled."
+    done: str
+    #: What it means.
+    detail: str
+    act: Callable[[str, Sequence[str], State, float | None, str], Outcome]
+    destructive: bool = False
+
+
+def _count(states: Sequence[State | None], wanted: set[State | None]) -> Outcome:
+    good = sum(state in wanted for state in states)
+    return Outcome(good, Counter(state for state in states if state not in wanted))
+
+
+def _retry(channel: str, ids: Sequence[str], state: State, rate: float | None, due: str) -> Outcome:
+    return _count(many.retry_now_many(channel, ids), {State.READY})
+
+
+def _cancel(channel: str, ids: Sequence[str], state: State, rate: float | None, due: str) -> Outcome:
+    return _count(many.cancel_many(channel, ids, REASON), {State.CANCELLED, State.RUNNING})
+
+
+def _redrive(channel: str, ids: Sequence[str], state: State, rate: float | None, due: str) -> Outcome:
+    found = many.redrive_many(channel, ids, rate=rate, due=due)
+    outcome = _count(found.states, {State.READY, State.SCHEDULED})
+    outcome.held, outcome.due = len(found.held), found.due
+    outcome.moved -= Counter({State.DEAD: len(found.held)})
+    return outcome
+
+
+def _purge(channel: str, ids: Sequence[str], state: State, rate: float | None, due: str) -> Outcome:
+    return _count(many.purge_many(channel, ids, state), {None})
+
+
+VERBS = {
+    verb.name: verb
+    for verb in (
+        Verb("retry", "manage", "Retry {} now?", "made ready at once", "They no longer wait for their time.", _retry),
+        Verb(
+            "cancel", "manage", "Cancel {}?", "cancelled, or asked to stop",
+            "They won't run (again). A running one is asked to stop; its handler may still finish.", _cancel,
+            destructive=True,
+        ),
+        Verb(
+            "redrive", "manage", "Redrive {}?", "redriven",
+            "They run again, with all their retries. What made them fail should be mended.", _redrive,
+        ),
+        Verb(
+            "purge", "purge", "Purge {} for good?", "purged",
+            "They are deleted with their arguments and errors. Nothing brings them back.", _purge, destructive=True,
+        ),
+    )
+}  # fmt: skip
+
+
+def jobs_in_words(count: int, state: str, channel: str = "") -> str:
+    """``12 dead jobs of “work”``."""
+    words = f"{count:,} {state} job{'' if count == 1 else 's'}"
+    return f"{words} of “{channel}”" if channel else words
+
+
+def report(verb: Verb, outcome: Outcome) -> str:
+    """What came of it, in a sentence or two."""
+    jobs = "1 job was" if outcome.done == 1 else f"{outcome.done:,} jobs were"
+    parts = [f"{jobs} {verb.done}." if outcome.done else "Nothing was done."]
+    if outcome.held:
+        parts.append(
+            f"{outcome.held:,} stay{'s' if outcome.held == 1 else ''} dead: another job holds the unique name."
+        )
+    if outcome.moved:
+        states = ", ".join(
+            f"{count:,} {'gone' if state is None else state}" for state, count in sorted(outcome.moved.items(), key=str)
+        )
+        total = outcome.moved.total()
+        parts.append(f"{total:,} had moved on and {'was' if total == 1 else 'were'} left alone ({states}).")
+    return " ".join(parts)
+
+
+def apply(
+    verb: Verb, found: Sequence[tuple[str, str]], state: State, rate: float | None = None, due: str = ""
+) -> Outcome:
+    """Do it to jobs of several channels, (channel, id) each, that were in ``state``."""
+    outcome = Outcome(due=due)
+    by_channel: dict[str, list[str]] = {}
+    for channel, job_id in found:
+        by_channel.setdefault(channel, []).append(job_id)
+    for channel, ids in by_channel.items():
+        outcome.add(verb.act(channel, ids, state, rate, outcome.due))
+    return outcome
