@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -172,6 +173,8 @@ def show(peers: dict[str, Peer]) -> None:
 def main() -> int:
     """Exit code 1 when a measurement of this package failed, not when a peer's did."""
     options, peers = arguments(), catalogue()
+    # Ended in good order it ends its workers with everything that they started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     if options.list:
         show(peers)
         return 0

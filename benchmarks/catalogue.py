@@ -34,6 +34,8 @@ class Variant:
     concurrency: int
     #: The same for the sleeps, where more makes sense.
     sleep_concurrency: int = 0
+    #: Processes that one start of its worker makes of itself.
+    processes: int = 1
     uvloop: bool = False
     #: How many no-op jobs are drained: two to four seconds of them.
     jobs: int = 10_000

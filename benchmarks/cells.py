@@ -18,6 +18,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from project.development.tether import tethered
+
 from .catalogue import Peer, Variant
 from .effects import SLEEP_SECONDS, Effects
 from .environments import ROOT
@@ -89,7 +91,13 @@ class Bench:
         environment = {**os.environ, **self._environment("enqueue")}
         try:
             done = subprocess.run(
-                command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=limit + 60, check=False
+                tethered(command),
+                cwd=ROOT,
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=limit + 60,
+                check=False,
             )
             told: Values = json.loads(done.stdout.strip().rpartition("\n")[2])
         except subprocess.TimeoutExpired as error:
@@ -121,6 +129,7 @@ class Bench:
     def working(self, measure: str, *, processes: int = 1) -> Iterator[list[Process]]:
         """That many worker processes, ended afterwards."""
         command = [str(self.interpreter), "-m", "benchmarks.roles", "work", self.peer.module, self.variant.name]
+        starts = max(1, processes // self.variant.processes)
         with ExitStack() as stack:
             yield [
                 stack.enter_context(
@@ -128,7 +137,7 @@ class Bench:
                         command, log=self.directory / "worker.log", env=self._environment(measure), cwd=ROOT, patience=3
                     )
                 )
-                for _ in range(processes)
+                for _ in range(starts)
             ]
 
     def await_effects(self, count: int, seconds: float, workers: list[Process], *, every: float = 0.005) -> bool:
@@ -162,19 +171,20 @@ def bench(peer: Peer, variant: Variant, interpreter: Path, persistence: str, *, 
 
 
 def enqueue(bench: Bench) -> Values:
-    """How fast one process sends: one after another, many by the queue's own call, many at once. `trips`, `commands`,
-    `bytes` and processor seconds are those of sending one after another; `bytes` stay in the server for each job."""
+    """How fast one process sends: one after another, many at once, many by the queue's own call. Round trips, commands
+    and processor seconds are those of sending one after another; `bytes` stay in the server for each job."""
     empty, before = bench.server.memory(), bench.server.use()
     sent = bench.send("one", "noop", bench.scaled(SENDS))
     used, count = bench.server.use() - before, sent["all"]
-    values = {
-        "one": _rate(sent),
-        "producer_cpu": sent["cpu"] / sent["timed"] * 1000,
-        **_per_job(used, count),
-        "bytes": (bench.server.memory() - empty) / count,
-    }
+    values = {"one": _rate(sent), "producer_cpu": sent["cpu"] / sent["timed"] * 1000}
+    if bench.peer.on_redis:
+        values.update(_per_job(used, count))
     for how in bench.ways[1:]:
-        values[how] = _rate(bench.send(how, "noop", bench.scaled(SENDS * 3 if how == "many" else SENDS)))
+        sent = bench.send(how, "noop", bench.scaled(SENDS * 3 if how == "many" else SENDS))
+        values[how] = _rate(sent)
+        count += sent["all"]
+    if bench.peer.on_redis:
+        values["bytes"] = (bench.server.memory() - empty) / count
     return values
 
 
@@ -212,7 +222,9 @@ def drain(bench: Bench, *, processes: int = 1) -> Values:
         "memory": memory / 2**20,
     }
     if processes == 1 and ended > began:
-        values.update(worker_cpu=cpu / (ended - began) * 1000, **_per_job(used, ended - began))
+        values["worker_cpu"] = cpu / (ended - began) * 1000
+        if bench.peer.on_redis:
+            values.update(_per_job(used, ended - began))
     return values
 
 

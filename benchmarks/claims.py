@@ -28,13 +28,15 @@ class Claim:
     at_most: bool = False
     difference: bool = False
     unit: str = ""
+    #: From the figure's unit to this one.
+    scale: float = 1.0
 
     def row(self, results: Results, peers: dict[str, Peer]) -> list[str] | None:
         """None when one of the figures is missing."""
         figure = results.figure(*self.ours)
         if figure is None:
             return None
-        compared, value, beside = figure.median, _number(figure.median), ""
+        compared, value, beside = figure.median * self.scale, _number(figure.median * self.scale), ""
         if self.reference is not None:
             found = self.reference(results, peers)
             if found is None or not found[1].median:
@@ -113,11 +115,11 @@ CLAIMS = (
     *(
         Claim(
             f"worker CPU per 1,000 jobs, {name}",
-            ours(variant, "drain", "worker_cpu"), seconds, at_most=True, unit=" s",
+            ours(variant, "drain", "worker_cpu"), bound, at_most=True, unit=" ms", scale=1000,
         )
-        for variant, name, seconds in (
-            (CONSUMER, "unmodified consumer", 0.060),
-            (ASYNCIO, "unmodified consumer, no uvloop", 0.090),
+        for variant, name, bound in (
+            (CONSUMER, "unmodified consumer", 60),
+            (ASYNCIO, "unmodified consumer, no uvloop", 90),
         )
     ),
 )  # fmt: skip

@@ -107,7 +107,7 @@ def document(results: Results, peers: dict[str, Peer]) -> str:
         "![Latency](images/performance-latency.svg)",
         "### What a job and an idle worker cost",
         "For each job of the drain, and for a worker that has nothing to do.",
-        table(results, peers, WORKING),
+        table(results, peers, WORKING, by=SPEED[0]),
         "### With persistence",
         table(results, peers, PERSISTENCE),
         "### After kill -9",

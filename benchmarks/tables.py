@@ -56,7 +56,7 @@ SPEED = (
     Column("worker CPU, ms per 1,000", "drain", ("worker_cpu",), milliseconds),
     Column("idle latency p50 / p99, ms", "latency", ("p50", "p99")),
     Column("2,000 x 50 ms, s (ideal: 1)", "sleep", ("wall",)),
-    Column("worker MiB: idle / after", "latency", ("idle_memory",), whole),
+    Column("idle worker, MiB", "latency", ("idle_memory",), whole),
 )
 SENDING = (
     Column("one after another/s", "enqueue", ("one",), whole, spread=True),
@@ -95,11 +95,11 @@ PERSISTENCE = (
 )
 
 
-def table(results: Results, peers: dict[str, Peer], columns: Sequence[Column]) -> str:
-    """Every variant that has a figure in one of the columns: ours, the peers by their rate, the floor at last."""
+def table(results: Results, peers: dict[str, Peer], columns: Sequence[Column], *, by: Column | None = None) -> str:
+    """Every variant that has a figure in one of the columns: ours, the peers by one of them, the floor at last."""
     rows = [
         [_name(peer, variant, results, columns), *(column.text(results, peer.name, variant.name) for column in columns)]
-        for peer, variant in ordered(results, peers, columns[0])
+        for peer, variant in ordered(results, peers, by or columns[0])
         if any(_key(column, peer, variant) in results.cells for column in columns)
     ]
     return markdown(["", *(column.title for column in columns)], rows)

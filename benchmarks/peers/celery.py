@@ -19,7 +19,8 @@
 # settings = "two processes in one pool, prefetch 128 each"
 # concurrency = 2
 # jobs = 6000
-# measures = ["drain"]
+# measures = ["two"]
+# processes = 2
 # default = false
 #
 # [tool.benchmark.variants.threads]

@@ -19,7 +19,8 @@
 # settings = "two processes by fork"
 # concurrency = 2
 # jobs = 18000
-# measures = ["drain"]
+# measures = ["two"]
+# processes = 2
 # default = false
 # ///
 
