@@ -121,7 +121,7 @@ class Bench:
         ways = ["one"]
         if self.peer.gather and not synchronous:
             ways.append("gather")
-        if (self.peer.bulk or self.variant.name == "stream") and self.variant.sender not in {"send", "view"}:
+        if self.peer.bulk and self.variant.sender not in {"send", "view"}:
             ways.append("many")
         return ways
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from .catalogue import OURS, Peer
 from .measure import Figure
 from .results import Key, Results
-from .tables import CRASH, SENDING, SPEED, Column, best, markdown, short, whole
+from .tables import CRASH, SENDING, SPEED, Column, best, markdown, short, shown, whole
 
 DRAIN, TWO = SPEED[0], SPEED[1]
 ONE, BULK = SENDING[0], SENDING[2]
@@ -65,7 +65,7 @@ def fastest(column: Column, *, survivors: bool = False) -> Reference:
 def row_of(peer: str, variant: str, measure: str, name: str) -> Reference:
     def found(results: Results, peers: dict[str, Peer]) -> tuple[str, Figure] | None:
         figure = results.figure(Key(peer, variant, measure), name)
-        return (f"{peer} {variant}", figure) if figure else None
+        return (f"{shown(peer)} {variant}", figure) if figure else None
 
     return found
 

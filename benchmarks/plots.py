@@ -28,7 +28,7 @@ class Bar:
 
 
 def bars(title: str, unit: str, data: Sequence[Bar], *, cut: float = 0.0) -> str:
-    """One chart. What is longer than `cut` (0: nothing) is cut off there, and says so by its figure."""
+    """One chart. What is longer than `cut` (0: nothing) ends there, with a gap to say so."""
     height = TOP + len(data) * (BAR + GAP) + 44
     room = WIDTH - LABELS - VALUES
     longest = max((bar.value for bar in data), default=1.0) or 1.0
@@ -55,9 +55,11 @@ def _bar(bar: Bar, y: int, scale: float, longest: float) -> list[str]:
     parts = [
         f'<text x="{LABELS - 8}" y="{middle + 4.5:.1f}" text-anchor="end"{weight}>{escape(bar.label)}</text>',
         f'<rect x="{LABELS}" y="{y}" width="{max(1.0, end - LABELS):.1f}" height="{BAR}" fill="{COLOURS[bar.kind]}"/>',
-        f'<text x="{end + 8:.1f}" y="{middle + 4.5:.1f}"{weight}>{_number(bar.value)}{" →" if is_cut else ""}</text>',
+        f'<text x="{end + 8:.1f}" y="{middle + 4.5:.1f}"{weight}>{_number(bar.value)}</text>',
     ]
-    if bar.spread and not is_cut:
+    if is_cut:  # a gap near its end
+        parts.append(f'<path d="M{end - 26:.1f} {y + BAR}l8 -{BAR}h6l-8 {BAR}z" fill="#ffffff"/>')
+    elif bar.spread:
         left, right = (LABELS + bar.value * (1 + sign * bar.spread) * scale for sign in (-1, 1))
         parts.append(f'<path d="M{left:.1f} {middle}H{right:.1f}" stroke="#1c2329" stroke-width="1.2"/>')
     return parts

@@ -18,9 +18,11 @@ from .tables import (
     WORKING,
     Column,
     markdown,
+    milliseconds,
     ordered,
     settings,
     short,
+    shown,
     table,
     whole,
 )
@@ -31,7 +33,7 @@ BEGIN, END = "<!-- figures: written by `make bench` -->", "<!-- end of figures -
 
 CHARTS = {
     "drain": ("No-op jobs run per second, one worker process", "jobs/s", SPEED[0]),
-    "cpu": ("Processor time of the worker per 1,000 no-op jobs", "seconds; less is better", SPEED[2]),
+    "cpu": ("Processor time of the worker per 1,000 no-op jobs", "ms; less is better", SPEED[2]),
     "enqueue": ("Jobs sent per second, one after another", "jobs/s", SENDING[0]),
     "bulk": ("Jobs sent per second by the call for many", "jobs/s", SENDING[2]),
     "latency": ("From a send to the job's first line on an idle worker, median", "ms; less is better", SPEED[3]),
@@ -72,21 +74,22 @@ def place(path: Path, text: str, *, otherwise: str | None) -> None:
 
 
 def chart(results: Results, peers: dict[str, Peer], column: Column) -> list[Bar]:
-    """A bar for every variant with this figure, the best first."""
+    """A bar for every variant with this figure, the best first; no rate of the floor, which dwarfs every other."""
     data = []
     for peer, variant in ordered(results, peers, column):
         figure = results.figure(Key(peer.name, variant.name, column.measure), column.names[0])
-        if figure is not None:
+        if figure is not None and (peer.name != "raw" or column.format is not whole):
             kind = "floor" if peer.name == "raw" else "survives" if peer.survives else "loses"
-            label = f"{peer.name} {variant.name}"
-            data.append(Bar(label, figure.median, figure.spread, "ours" if peer.name == OURS else kind))
+            label = f"{shown(peer.name)} {variant.name}"
+            scale = 1000 if column.format is milliseconds else 1
+            data.append(Bar(label, figure.median * scale, figure.spread, "ours" if peer.name == OURS else kind))
     return sorted(data, key=lambda bar: bar.value, reverse=column.format is whole)
 
 
 def _cut(data: Sequence[Bar]) -> float:
-    """Where bars end: the floor and what is far slower than the rest would make the others too short to compare."""
+    """Where bars end: what is far slower than the rest would make the others too short to compare."""
     values = sorted(bar.value for bar in data if bar.kind != "floor")
-    return min(values[-1], 6 * values[len(values) // 2]) * 1.02 if values else 0.0
+    return min(values[-1], 4 * values[len(values) // 2]) * 1.02 if values else 0.0
 
 
 def document(results: Results, peers: dict[str, Peer]) -> str:
@@ -139,7 +142,7 @@ def _killed(results: Results) -> str:
 
 def _after_kill(peers: dict[str, Peer]) -> str:
     """What is known of each peer's defaults, measured or by its documentation and source."""
-    rows = [[peer.name, peer.after_kill] for peer in peers.values() if peer.name != "raw"]
+    rows = [[shown(peer.name), peer.after_kill] for peer in peers.values() if peer.name != "raw"]
     return "What follows at the defaults, as measured before or as documented:\n\n" + (
         "\n".join(f"- {name}: {text}" for name, text in rows)
     )
@@ -147,7 +150,7 @@ def _after_kill(peers: dict[str, Peer]) -> str:
 
 def _failures(results: Results) -> str:
     lines = [
-        f"- {key.peer} {key.variant}, {key.measure}: {' '.join(measured.failed.split())[:300]}"
+        f"- {shown(key.peer)} {key.variant}, {key.measure}: {' '.join(measured.failed.split())[:300]}"
         for key, measured in sorted(results.cells.items())
         if measured.failed
     ]

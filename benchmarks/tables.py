@@ -124,7 +124,13 @@ def _key(column: Column, peer: Peer, variant: Variant) -> Key:
 def _name(peer: Peer, variant: Variant, results: Results, columns: Iterable[Column]) -> str:
     runs = {results.cells[key].run for column in columns if (key := _key(column, peer, variant)) in results.cells}
     other = " †" if runs - {results.newest} else ""
-    return f"**{peer.name}** {variant.name}{other}" if peer.name == OURS else f"{peer.name} {variant.name}{other}"
+    name = f"{shown(peer.name)} {variant.name}"
+    return f"**{name}**{other}" if peer.name == OURS else f"{name}{other}"
+
+
+def shown(peer: str) -> str:
+    """What readers know it by."""
+    return "retrying" if peer == OURS else peer
 
 
 def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -142,7 +148,7 @@ def settings(results: Results, peers: dict[str, Peer]) -> str:
         loop = "; uvloop" if variant.uvloop else ""
         versions = ", ".join(f"{name} {version}" for name, version in results.versions.get(peer.name, {}).items())
         first = next(iter(peer.variants)) == variant.name
-        rows.append([f"{peer.name} {variant.name}", f"{variant.settings}{loop}", versions if first else ""])
+        rows.append([f"{shown(peer.name)} {variant.name}", f"{variant.settings}{loop}", versions if first else ""])
     lines = [["", "settings", "versions"], ["---", "---", "---"], *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 

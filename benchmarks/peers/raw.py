@@ -7,6 +7,7 @@
 # [tool.benchmark]
 # packages = ["redis"]
 # after_kill = "no queue"
+# bulk = "a pipeline of XADD"
 #
 # [tool.benchmark.variants.stream]
 # settings = "XREADGROUP of 200, their handlers called, XACK and XDEL of 200 in one pipeline"
