@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from . import reconnect
 from .exceptions import RetryingError
 from .hand import Hand, OnEnd
-from .intake import Intake
+from .intake import MAX_BATCH, Intake
 from .link import Link
 from .message import new_id
 from .slot import CANCEL_SECONDS, Slot
@@ -70,6 +70,7 @@ class Lane:
         self._on_failure = on_failure
 
     def start(self) -> None:
+        self.loop = asyncio.get_running_loop()
         for work in (self.intake.feed(), self.intake.listen(), sweep(self)):
             self.spawn(work)
         for slot in self.slots:
@@ -88,8 +89,8 @@ class Lane:
             await self.hand.until_empty(CANCEL_SECONDS)
             logger.warning("released at shutdown: %d running jobs of channel %s", len(left), self.channel)
             await self._tell(self.store.release(self.channel, left))
-        if ends := list(self.hand.succeeded):
-            await self._tell(self.intake.call(new_id(), 0, ends))
+        for start in range(0, len(self.hand.succeeded), MAX_BATCH):
+            await self._tell(self.intake.call(new_id(), 0, self.hand.succeeded[start : start + MAX_BATCH]))
         await self._tell(self.store.leave(self.channel, self.worker_id))
 
     async def stop(self) -> None:

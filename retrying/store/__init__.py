@@ -13,6 +13,7 @@ import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any, TypeVar
 
 from redis import exceptions as errors
@@ -81,7 +82,6 @@ PASSING_ERRORS = (errors.ConnectionError, errors.TimeoutError, errors.ReadOnlyEr
 PASSING = ("BUSY ", "MISCONF", "NOREPLICAS", "UNBLOCKED")
 
 
-_NO_RESULT = Result(b"", 0)
 _NO_RESULTS: Mapping[Lease, Result] = {}
 
 
@@ -294,9 +294,13 @@ class Store:
         ``repeated``: this very claim was sent before and its reply may have been lost.
         """
         ends: list[calls.Arg] = [ms(self.limits.dedup), keep, "" if limit is None else limit]
-        ends += ["" if throttle is None else throttle.words(), len(succeeded)]
-        for lease in succeeded:
-            ends += [*lease, *results.get(lease, _NO_RESULT)]
+        kept = (
+            [(number, *results[lease]) for number, lease in enumerate(succeeded, 1) if lease in results]
+            if results
+            else []
+        )
+        ends += ["" if throttle is None else throttle.words(), " ".join(chain.from_iterable(succeeded)), len(kept)]
+        ends += chain.from_iterable(kept)
         begin: list[calls.Arg] = [worker, token, ms(self.limits.lease), wanted]
         return self._call(
             "claim",

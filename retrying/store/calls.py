@@ -118,17 +118,16 @@ class Claimed(NamedTuple):
     id: str
     payload: bytes
     attempt: int
-    failures: int
-    rescues: int
-    releases: int
     #: Ms since it was enqueued, by the server's clock.
     age: int
     #: Ms since the epoch.
     created: int
-    priority: int
-    policy: str
-    topic: str
-    worker_before: str
+    priority: int = 0
+    policy: str = ""
+    topic: str = ""
+    failures: int = 0
+    rescues: int = 0
+    releases: int = 0
 
 
 class Claim(NamedTuple):
@@ -430,25 +429,25 @@ def parse_claim(reply: list[Any]) -> Claim:
     return Claim(
         max(0, int(next_due) - now) if next_due else None,
         max(0, int(held) - now) if held else None,
-        [Settled(status) for status in settled],
-        [
-            Claimed(
-                id=text(job[0]),
-                payload=job[1],
-                attempt=int(job[2]),
-                failures=int(job[3]),
-                rescues=int(job[4]),
-                releases=int(job[5]),
-                age=int(now) - int(job[6]),
-                created=int(job[6]),
-                priority=int(job[7]),
-                policy=text(job[8]),
-                topic=text(job[9]),
-                worker_before=text(job[10]),
-            )
-            for job in jobs
-        ],
+        [_SETTLED[status] for status in settled],
+        [_claimed(now, *job) for job in jobs],
     )
+
+
+def _claimed(now: int, id: bytes, payload: bytes, attempt: int | bytes, created: bytes, *rest: bytes) -> Claimed:
+    since = int(created)
+    if not rest:  # a plain job's first attempt
+        return Claimed(id.decode(), payload, int(attempt), now - since, since)
+    fields: dict[str, Any] = {}
+    for i in range(0, len(rest), 2):
+        name = rest[i].decode()
+        fields[name] = text(rest[i + 1]) if name in _TEXTS else int(rest[i + 1])
+    return Claimed(id.decode(), payload, int(attempt), now - since, since, **fields)
+
+
+_SETTLED = {int(status): status for status in Settled}
+#: What isn't a number of what comes with a claimed job.
+_TEXTS = ("policy", "topic")
 
 
 def parse_retried(reply: list[Any]) -> list[tuple[Settled, int | None]]:

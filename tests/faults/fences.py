@@ -141,8 +141,8 @@ FENCES = (
     Fence(
         "an expired job is run",
         _LUA + "claim.lua",
-        "elseif job[3] and not job[4] and tonumber(job[3]) <= now then",
-        "elseif job[3] == 'never' then",
+        "elseif expires and not attempt and tonumber(expires) <= now then",
+        "elseif expires == 'never' then",
         (_STORE + "expires_before_its_first_attempt",),
     ),
     Fence(

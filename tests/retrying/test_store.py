@@ -256,7 +256,7 @@ def test_claim_leases_and_tells_all_about_the_job(store: Store) -> None:
     (job,) = claim(store, "T").jobs
     assert isinstance(job, Claimed)
     assert (job.id, job.payload, job.attempt, job.failures, job.rescues, job.releases) == ("a", b"a", 1, 0, 0, 0)
-    assert (job.priority, job.policy, job.topic, job.worker_before) == (2, '{"max_retries": 1}', "t", "")
+    assert (job.priority, job.policy, job.topic) == (2, '{"max_retries": 1}', "t")
     seen = look(store, "a")
     assert (seen.state, seen.attempt, seen.worker) == (State.RUNNING, 1, WORKER)
     assert take(store, "T2") == [], "one lease per job"

@@ -6,59 +6,77 @@
 --       10 most jobs of the channel that may run at once over all workers, "" without limit;
 --       11 the channel's limits, "" without, else six words, "-" for none: microseconds from one claim to the next and
 --       burst of the channel's rate, the same of each key's rate, concurrency of each key, "ordered" when a job holds
---       its key until it has ended; 12 number of successes; then for each its id, token, result, and ms to
---       keep the result (0: only a tombstone)
+--       its key until it has ended; 12 successes: "id token id token ..."; 13 how many of them returned something to
+--       keep; then for each of these which one it is (1 is the first), the result, ms to keep it
 -- Returns  {now, next due time or "", time (ms) before which the channel's rate lets no more pass or "",
 --           {for each success 1 done | 0 repeated | -1 lease lost},
---           {for each job {id, payload, attempt, failures, rescues, releases, created, priority, policy, topic, worker before}}}
+--           {for each job {id, payload, attempt, created, then field, value for those that it has of priority, policy,
+--           topic, failures, rescues, releases}}}
 -- A crash before it: the successes run again when their leases end. After it, reply lost: a repeat gets the same jobs.
 local worker, token, lease, wanted, repeated = take(), take(), number(), number(), take()
-local tombstone, keep, limit, limits, successes = take(), number(), tonumber(take()), take(), number()
+local tombstone, keep, limit, limits, successes = take(), number(), tonumber(take()), take(), take()
 quiet = true
 
-local settled = {}
-for i = 1, successes do
-  local id, held, result, ttl = take(), take(), take(), number()
-  local status = fence(id, held)
+local results = {}
+for _ = 1, number() do
+  results[number()] = { take(), take() }
+end
+local settled, gone = {}, {}
+for id, held in string.gmatch(successes, '(%S+) (%S+)') do
+  local status, job = fence(id, held, 'topic', 'attempt', 'unique', 'key', 'started')
+  local result = results[#settled + 1]
+  settled[#settled + 1] = status
   if status == 1 then
-    local job = read(id, 'topic', 'attempt', 'unique', 'key', 'started')
     tally(DONE)
-    tally_time(RAN, now - tonumber(job[5] or now))
-    if job[3] or job[4] then
+    tally_time(RAN, now - (job[7] or now))
+    if job[5] or job[6] then
       ended(id)
     end
-    if keep > 0 or ttl > 0 then
-      unlease(id, held)
-      call('HSET', JOB .. id, 'state', 'succeeded', 'finished', now)
+    gone[#gone + 1] = id
+    if keep == 0 and not result then
+      call('SET', JOB .. id, 'succeeded:' .. held, 'PX', tombstone)
+    else
+      call('HSET', JOB .. id, 'token', '', 'settled', held, 'state', 'succeeded', 'finished', now)
       if keep > 0 then
         call('ZADD', SUCCEEDED, now, id)
       end
-      if ttl > 0 then
-        call('HSET', JOB .. id, 'result', result)
-        call('PEXPIRE', JOB .. id, ttl)
+      if result then
+        call('HSET', JOB .. id, 'result', result[1])
+        call('PEXPIRE', JOB .. id, result[2])
       end
-    else
-      call('ZREM', LEASES, id)
-      call('SET', JOB .. id, 'succeeded:' .. held, 'PX', tombstone)
     end
-    emit(id, job[1], 'succeeded', 'attempt', job[2])
+    emit(id, job[3], 'succeeded', 'attempt', job[4])
   end
-  settled[i] = status
+end
+if #gone > 0 then
+  call('ZREM', LEASES, unpack(gone))
 end
 
-local jobs = {}
-local function add(id)
-  local job = read(id, 'payload', 'attempt', 'failures', 'rescues', 'releases', 'created', 'priority', 'policy', 'topic', 'worker')
-  jobs[#jobs + 1] = {
-    id, job[1], job[2], job[3] or '0', job[4] or '0', job[5] or '0', job[6], job[7] or '0', job[8] or '', job[9] or '', job[10] or '',
-  }
+-- What the worker is told of a job. `extra` and `past`: the values of its fields of these names, `past` nil before the
+-- second attempt.
+local jobs, ends = {}, string.format('%.0f', now + lease)
+local EXTRA, PAST = { 'priority', 'policy', 'topic' }, { 'failures', 'rescues', 'releases' }
+local function add(id, attempt, payload, created, extra, past)
+  local job = { id, payload, attempt, created }
+  for i, name in ipairs(EXTRA) do
+    if extra[i] then
+      job[#job + 1], job[#job + 2] = name, extra[i]
+    end
+  end
+  for i, name in ipairs(past and PAST or {}) do
+    if past[i] then
+      job[#job + 1], job[#job + 2] = name, past[i]
+    end
+  end
+  jobs[#jobs + 1] = job
 end
 
 if repeated == '1' then
   for _, id in ipairs(call('ZRANGE', LEASES, 0, -1)) do
-    if read(id, 'token')[1] == token then
-      call('ZADD', LEASES, now + lease, id)
-      add(id)
+    local job = read(id, 'priority', 'policy', 'topic', 'token', 'payload', 'attempt', 'created')
+    if job[4] == token then
+      call('ZADD', LEASES, ends, id)
+      add(id, job[6], job[5], job[7], job, read(id, unpack(PAST)))
     end
   end
   wanted = wanted - #jobs
@@ -137,32 +155,38 @@ end
 
 -- Lease a job that READY held. Returns 1, or 0 when it was none to run: expired, of a newer format, evicted; or when its
 -- key is at its limit.
+local leased = {}
 local function begin(id, order)
-  local job = read(id, 'state', 'topic', 'expires', 'attempt', 'v', 'unique_until', 'worker', 'started', 'key', 'holds', 'due', 'created')
-  if job[1] ~= 'ready' then
+  local job = read(
+    id, 'priority', 'policy', 'topic', 'state', 'v', 'payload', 'created', 'attempt', 'expires', 'due', 'unique_until', 'key'
+  )
+  local attempt, expires, ready, until_, key = job[8], job[9], job[10] or job[7], job[11], job[12]
+  if job[4] ~= 'ready' then
     return 0
   elseif tonumber(job[5]) > FORMAT then
     call('ZADD', NEWER, order, id)
     return 0
-  elseif job[3] and not job[4] and tonumber(job[3]) <= now then
-    finish(id, job[2], 'expired', 'expired before its first attempt')
+  elseif expires and not attempt and tonumber(expires) <= now then
+    finish(id, job[3], 'expired', 'expired before its first attempt')
     return 0
-  elseif by_key and job[9] and not admit(id, job[9], order, job[10]) then
+  elseif by_key and key and not admit(id, key, order, read(id, 'holds')[1]) then
     return 0
   end
-  local attempt = call('HINCRBY', JOB .. id, 'attempt', 1)
-  if job[6] == 'started' then
+  if until_ == 'started' then
     let_go(id, read(id, 'unique')[1])
   end
-  add(id)
-  if job[4] then
-    remember(id, attempt, job[7], job[8])
+  local past
+  if attempt then
+    past = read(id, 'failures', 'rescues', 'releases', 'worker', 'started')
+    remember(id, attempt + 1, past[4], past[5])
   end
-  call('HSET', JOB .. id, 'state', 'running', 'token', token, 'worker', worker, 'started', now)
-  call('ZADD', LEASES, now + lease, id)
+  attempt = (attempt or 0) + 1
+  add(id, attempt, job[6], job[7], job, past)
+  call('HSET', JOB .. id, 'state', 'running', 'token', token, 'worker', worker, 'started', now, 'attempt', attempt)
+  leased[#leased + 1], leased[#leased + 2] = ends, id
   tally(STARTED)
-  tally_time(WAITED, now - tonumber(job[11] or job[12] or now))
-  emit(id, job[2], 'running', 'attempt', attempt, 'worker', worker)
+  tally_time(WAITED, now - (ready or now))
+  emit(id, job[3], 'running', 'attempt', attempt, 'worker', worker)
   return 1
 end
 
@@ -186,6 +210,10 @@ while taken < room and looked < most do
   for i = 1, #popped, 2 do
     taken, looked = taken + begin(popped[i], popped[i + 1]), looked + 1
   end
+end
+
+if taken > 0 then
+  call('ZADD', LEASES, unpack(leased))
 end
 
 local more, held = call('ZCARD', READY) > 0, ''

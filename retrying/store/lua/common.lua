@@ -150,12 +150,13 @@ end
 
 -- The fence: what holds the lease is the token, and only it may end the attempt.
 --   1 it holds; 0 this very token already ended its attempt (a replayed request); -1 the lease was given away.
-local function fence(id, token)
-  local held = redis.pcall('HMGET', JOB .. id, 'token', 'settled')
+-- With 1 come the values of the other fields asked for, the first of them as number 3.
+local function fence(id, token, ...)
+  local held = redis.pcall('HMGET', JOB .. id, 'token', 'settled', ...)
   if held.err then
     return call('GET', JOB .. id) == 'succeeded:' .. token and 0 or -1
   elseif held[1] == token then
-    return 1
+    return 1, held
   end
   return held[2] == token and 0 or -1
 end
