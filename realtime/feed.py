@@ -53,6 +53,7 @@ class Feed:
         self.topic = topic
         self.key = topics.key(channel, topic)
         self.end: Position | None = None  # None: not read yet
+        self.first_look: Slice | None = None  # of the log's first event, as long as nothing has come since
         self.followers: set[Follower] = set()
         self.stale = False
         self.refreshing = False
@@ -80,8 +81,10 @@ class Feed:
             if found.position != self.end:  # a first look, or another log: followers elsewhere read for themselves
                 self._tail.clear()
                 self._characters = 0
+            self.first_look = found if self.end is None else None
             self.end = found.position
             return
+        self.first_look = None
         for event in events:
             told = self.told(event)
             self._tail.append(told)

@@ -108,7 +108,9 @@ class Follower:
         if after is not None and self.feed.covers(after):
             start, recovered = after.offset, True
         else:
-            found = await self._hub.read(self.feed, after, limit=1)
+            found = self.feed.first_look if after is None else None
+            if found is None:
+                found = await self._hub.read(self.feed, after, limit=1)
             end = found.position
             recovered = found.recovered and (after is not None or not found.events or found.events[0].offset == 1)
             if after is not None and recovered:

@@ -1,8 +1,8 @@
 """How many sockets a user has open, in all server processes; the oldest gives way to a new one.
 
-Nothing is stored, so nothing is left of a server that was killed. Whoever opens a socket asks over the store's
-announcements who else has sockets of that user; each process tells which it has, and closes those of its own that are
-too many. Within a process the oldest is closed at once, also while the store is away.
+Nothing is stored, so nothing is left of a server that was killed. Whoever opens a socket tells over the store's
+announcements which it has of that user, and asks who else has some; each process tells which it has, and closes those
+of its own that are too many. Within a process the oldest is closed at once, also while the store is away.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Seats:
         own[seat] = socket
         self._close_oldest(user, list(own))
         if self._listening:
-            self._announce("who", user)
+            self._tell("who", user)
         return seat
 
     async def leave(self, user: str, seat: str) -> None:
@@ -74,29 +74,28 @@ class Seats:
         if not self._listening:
             self._listening = True
             for user in self._seated:
-                self._announce("who", user)
+                self._tell("who", user)
 
-    def _announce(self, *news: object) -> None:
-        Bells.current().announce(self._key, json.dumps(news))
+    def _tell(self, word: str, user: str) -> None:
+        """Tell all which sockets of a user are here; with "who" they are asked for theirs."""
+        Bells.current().announce(self._key, json.dumps([word, user, self._name, list(self._seated[user])]))
 
     def _heard(self, news: str) -> None:
         if not news:
             self._begin()
             return
-        word, user, *told = json.loads(news)
-        if user not in self._seated:
+        word, user, name, seats = json.loads(news)
+        if user not in self._seated or name == self._name:
             return
+        if user not in self._told:
+            asyncio.get_running_loop().call_later(ANSWER_SECONDS, self._decide, user)
+        self._told.setdefault(user, {})[name] = seats
         if word == "who":
-            self._announce("here", user, self._name, list(self._seated[user]))
-        elif word == "here":
-            if user not in self._told:
-                asyncio.get_running_loop().call_later(ANSWER_SECONDS, self._decide, user)
-            name, seats = told
-            self._told.setdefault(user, {})[name] = seats
+            self._tell("here", user)
 
     def _decide(self, user: str) -> None:
         told = self._told.pop(user)
-        others = [seat for name, seats in told.items() if name != self._name for seat in seats]
+        others = [seat for seats in told.values() for seat in seats]
         self._close_oldest(user, [*others, *self._seated.get(user, ())])
 
     def _close_oldest(self, user: str, seats: list[str]) -> None:

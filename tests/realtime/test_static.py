@@ -31,4 +31,4 @@ def test_modules_can_be_served_under_hashed_names(tmp_path: Path) -> None:
     for path, name in hashed.items():
         for target in re.findall(r'^import .*"\./(.+)";$', (tmp_path / name).read_text(), re.MULTILINE):
             if path.endswith(".js"):
-                assert f"realtime/{target}" in hashed.values(), f"{path} imports {target}"
+                assert str(Path(path).parent / target) in hashed.values(), f"{path} imports {target}"
