@@ -19,6 +19,7 @@ from .message import CHANNEL_NAME
 from .policy import RetryPolicy
 from .store import Limits
 from .store.throttle import Rate, Throttle
+from .thresholds import Thresholds
 
 #: What a channel's entry may hold beside the names of a policy.
 CHANNEL_OPTIONS = {"concurrency", "keep_succeeded", "total_concurrency"}
@@ -39,6 +40,8 @@ class ChannelSettings:
     total_concurrency: int | None = None
     #: Rates and limits per key over all workers; None = without.
     throttle: Throttle | None = None
+    #: What is an alert.
+    alerts: Thresholds = field(default_factory=Thresholds)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,11 +83,15 @@ class Settings:
     TOPIC_TTL_SECONDS: float = 86400.0
     #: Largest message, serialized.
     MAX_MESSAGE_BYTES: int = 1048576
+    #: What is an alert, in every channel; a channel's own ``alerts`` wins, name by name.
+    ALERTS: Thresholds = field(default_factory=Thresholds)
 
     def channel(self, name: str) -> ChannelSettings:
         """What holds for a channel."""
         found = self.CHANNELS.get(name)
-        return found or ChannelSettings(policy=self.DEFAULT_POLICY, keep_succeeded=self.KEEP_SUCCEEDED)
+        return found or ChannelSettings(
+            policy=self.DEFAULT_POLICY, keep_succeeded=self.KEEP_SUCCEEDED, alerts=self.ALERTS
+        )
 
     def route(self, path: str) -> str | None:
         """The channel that ``ROUTES`` sends a task to."""
@@ -142,7 +149,7 @@ def _parse(raw: object) -> Settings:
     unknown = [name for name in raw if name not in names]
     found += [f"RETRYING has no setting {name!r}; it takes {', '.join(names)}" for name in unknown]
     values: dict[str, Any] = {}
-    for name in names.keys() & raw.keys() - {"DEFAULT_POLICY", "CHANNELS", "ROUTES"}:
+    for name in names.keys() & raw.keys() - {"DEFAULT_POLICY", "CHANNELS", "ROUTES", "ALERTS"}:
         value, default = raw[name], names[name].default
         whole = isinstance(default, int)
         kinds = int if whole else (int, float)
@@ -157,6 +164,11 @@ def _parse(raw: object) -> Settings:
         default_policy = RetryPolicy.from_mapping(raw.get("DEFAULT_POLICY", {}))
     except (InvalidPolicy, TypeError) as error:
         found.append(f"RETRYING['DEFAULT_POLICY']: {error}")
+    alerts = Thresholds()
+    try:
+        alerts = Thresholds.parse(raw.get("ALERTS", {}))
+    except (ValueError, TypeError) as error:
+        found.append(f"RETRYING['ALERTS'] {error}")
     channels: dict[str, ChannelSettings] = {}
     entries = raw.get("CHANNELS", {})
     if not isinstance(entries, Mapping):
@@ -164,14 +176,14 @@ def _parse(raw: object) -> Settings:
         entries = {}
     for name, options in entries.items():
         try:
-            channels[name] = _channel(options, default_policy, values.get("KEEP_SUCCEEDED", 0))
+            channels[name] = _channel(options, default_policy, values.get("KEEP_SUCCEEDED", 0), alerts)
         except (InvalidPolicy, TypeError) as error:
             found.append(f"RETRYING['CHANNELS'][{name!r}]: {error}")
     routes = raw.get("ROUTES", {})
     found += _route_problems(routes)
     if found:
         raise ImproperlyConfigured("\n".join(found))
-    return Settings(DEFAULT_POLICY=default_policy, CHANNELS=channels, ROUTES=routes, **values)
+    return Settings(DEFAULT_POLICY=default_policy, CHANNELS=channels, ROUTES=routes, ALERTS=alerts, **values)
 
 
 def _route_problems(routes: object) -> list[str]:
@@ -184,7 +196,7 @@ def _route_problems(routes: object) -> list[str]:
     ]
 
 
-def _channel(options: Mapping[str, Any], default: RetryPolicy, keep: int) -> ChannelSettings:
+def _channel(options: Mapping[str, Any], default: RetryPolicy, keep: int, alerts: Thresholds) -> ChannelSettings:
     if not isinstance(options, Mapping):
         raise InvalidPolicy(f"a channel takes a dict of options, got {options!r}")
     own = {name: options[name] for name in CHANNEL_OPTIONS & options.keys()}
@@ -192,9 +204,14 @@ def _channel(options: Mapping[str, Any], default: RetryPolicy, keep: int) -> Cha
         value = own.get(name, least)
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise InvalidPolicy(f"{name} must be a whole number >= {least}, got {value!r}")
-    policy = {name: value for name, value in options.items() if name not in CHANNEL_OPTIONS | LIMITS}
+    try:
+        alerts = Thresholds.parse(options.get("alerts", {}), base=alerts)
+    except (ValueError, TypeError) as error:
+        raise InvalidPolicy(f"alerts {error}") from error
+    policy = {name: value for name, value in options.items() if name not in CHANNEL_OPTIONS | LIMITS | {"alerts"}}
     return ChannelSettings(
         policy=RetryPolicy.from_mapping(policy, base=default),
+        alerts=alerts,
         throttle=_throttle({name: options[name] for name in LIMITS & options.keys()}),
         **{"keep_succeeded": keep, **own},
     )

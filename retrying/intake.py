@@ -106,7 +106,11 @@ class Intake:
         """Claim, for ever."""
         lane, hand = self.lane, self.lane.hand
         while True:
-            wanted = 0 if lane.stopping else min(len(self._wanting), lane.group.allows(lane), MAX_BATCH)
+            wanted = (
+                0
+                if lane.stopping or lane.presence.quiet
+                else min(len(self._wanting), lane.group.allows(lane), MAX_BATCH)
+            )
             batch = hand.succeeded[:MAX_BATCH]
             if not (batch or self._rang or (wanted and self._look)):
                 if self._wanting and not self._look and not self._held:

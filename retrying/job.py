@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 
@@ -117,7 +118,11 @@ def from_ms(ms: int) -> datetime:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
-    """Jobs of a channel by state; ``oldest_seconds``: age of the job at the head of the ready ones."""
+    """Jobs of a channel by state.
+
+    ``oldest_seconds``: for how long a job has been waiting that could run, the first ones in line looked at; due jobs
+    and those of dead workers count too, in case no worker is there to move them on.
+    """
 
     scheduled: int
     ready: int
@@ -129,7 +134,50 @@ class Counts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerInfo:
-    """A worker that consumes a channel: id ``host:pid:random``, and seconds since it was last heard of."""
+    """A worker that consumes a channel, as it said with its last sweep; one of an older release says less."""
 
+    #: ``host:pid:random``.
     id: str
     seen_seconds_ago: float
+    #: Jobs of the channel that it has in hand, and how many it runs at a time (with the other channels of a group).
+    running: int = 0
+    concurrency: int = 0
+    #: Resident memory of its process.
+    memory_mib: float = 0.0
+    started_at: datetime | None = None
+    #: It begins no jobs until it is told to work again.
+    quiet: bool = False
+    #: It ends: no new jobs, running ones may end.
+    stopping: bool = False
+
+    @property
+    def host(self) -> str:
+        return self.id.rpartition(":")[0].rpartition(":")[0]
+
+    @property
+    def pid(self) -> int:
+        """0 when the id tells of none."""
+        pid = self.id.rpartition(":")[0].rpartition(":")[2]
+        return int(pid) if pid.isdecimal() else 0
+
+    @classmethod
+    def of(cls, id: str, silent_ms: str, facts: str, told: str) -> WorkerInfo:
+        """From what the store has: ``facts``, a JSON object or ""; ``told``, "<ms> <word>" or ""."""
+        try:
+            said = json.loads(facts or "{}")
+            known = cls(
+                id=id,
+                seen_seconds_ago=int(silent_ms) / 1000,
+                running=int(said.get("running", 0)),
+                concurrency=int(said.get("concurrency", 0)),
+                memory_mib=float(said.get("memory_mib", 0.0)),
+                started_at=from_ms(int(said["started"])) if "started" in said else None,
+                quiet=bool(said.get("quiet")),
+                stopping=bool(said.get("stopping")),
+            )
+        except (ValueError, TypeError, AttributeError):  # of another release
+            known = cls(id=id, seen_seconds_ago=int(silent_ms) / 1000)
+        word = told.partition(" ")[2]
+        if word == "stop":
+            return replace(known, stopping=True)
+        return replace(known, quiet=word == "quiet") if word else known

@@ -61,6 +61,13 @@ __all__ = [
     "purge_all",
     "redrive_all",
     "resume",
+    # A worker
+    "aquiet_worker",
+    "astop_worker",
+    "awake_worker",
+    "quiet_worker",
+    "stop_worker",
+    "wake_worker",
 ]
 
 CANCELLED_ON_REQUEST = "cancelled on request"
@@ -106,7 +113,7 @@ asearch = awaitable(search)
 
 @blocking
 def counts(channel: str, *, using: str = "default") -> Steps[Counts]:
-    """Jobs by state, and the age of the next ready one."""
+    """Jobs by state, and for how long one has been waiting."""
     return ask(_store(using).counts(channel))
 
 
@@ -301,3 +308,37 @@ def resume(channel: str, *, using: str = "default") -> Steps[bool]:
 
 
 aresume = awaitable(resume)
+
+
+# A worker
+
+
+@blocking
+def quiet_worker(channel: str, worker_id: str, *, using: str = "default") -> Steps[bool]:
+    """Tell a worker to begin no jobs, of none of its channels, until it is told to work again.
+
+    It hears it with its next sweep of ``channel``, one that it consumes. Returns False when there is no such worker.
+    """
+    return ask(_store(using).steer(channel, worker_id, "quiet"))
+
+
+aquiet_worker = awaitable(quiet_worker)
+
+
+@blocking
+def wake_worker(channel: str, worker_id: str, *, using: str = "default") -> Steps[bool]:
+    """Tell a quiet worker to work again; see ``quiet_worker``."""
+    return ask(_store(using).steer(channel, worker_id, "work"))
+
+
+awake_worker = awaitable(wake_worker)
+
+
+@blocking
+def stop_worker(channel: str, worker_id: str, *, using: str = "default") -> Steps[bool]:
+    """Tell a worker to end as after SIGTERM: running jobs get ``SHUTDOWN_TIMEOUT_SECONDS``. What supervises it
+    (``--processes``, systemd, Kubernetes) starts another one. See ``quiet_worker``."""
+    return ask(_store(using).steer(channel, worker_id, "stop"))
+
+
+astop_worker = awaitable(stop_worker)

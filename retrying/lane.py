@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .conf import ChannelSettings, Settings
     from .group import Group
     from .joblayer import JobLayer
+    from .presence import Presence
     from .routes import Route
     from .threads import Threads
 
@@ -44,6 +45,7 @@ class Lane:
         channel_settings: ChannelSettings,
         group: Group,
         threads: Threads,
+        presence: Presence,
         on_end: OnEnd | None,
         on_failure: Callable[[], object],
     ) -> None:
@@ -58,6 +60,7 @@ class Lane:
         self.link = Link(route.channel)
         self.threads = threads
         self.group = group
+        self.presence = presence
         group.lanes.append(self)
         #: No more jobs are taken.
         self.stopping = False

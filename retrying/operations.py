@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Coroutine, Generator
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, ParamSpec, TypeVar
 
+from .exceptions import RetryingError
 from .layers import get_layer
 from .store.calls import Call
 
 P = ParamSpec("P")
 T = TypeVar("T")
-#: What an operation does, without the sending: it yields requests, is sent their results, and returns its own.
+#: What an operation does, without the sending: it yields requests, is sent their results (or thrown their errors), and
+#: returns its own.
 Steps = Generator[Call[Any], Any, T]
+#: Goes on to the next request.
+Step = Callable[[], Call[Any]]
 
 
 def ask(call: Call[T]) -> Steps[T]:
@@ -29,13 +33,16 @@ def blocking(make: Callable[P, Steps[T]]) -> Callable[P, T]:
     def function(*args: P.args, **kwargs: P.kwargs) -> T:
         steps = make(*args, **kwargs)
         store = get_layer(str(kwargs.get("using", "default"))).store
-        result = None
+        step: Step = partial(steps.send, None)
         while True:
             try:
-                call = steps.send(result)
+                call = step()
             except StopIteration as end:
                 return end.value  # type: ignore[no-any-return]
-            result = store.run(call)
+            try:
+                step = partial(steps.send, store.run(call))
+            except RetryingError as error:
+                step = partial(steps.throw, error)
 
     return _signed(function, make)
 
@@ -48,13 +55,16 @@ def awaitable(operation: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T]]:
     async def function(*args: P.args, **kwargs: P.kwargs) -> T:
         steps = make(*args, **kwargs)
         layer = get_layer(str(kwargs.get("using", "default")))
-        result = None
+        step: Step = partial(steps.send, None)
         while True:
             try:
-                call = steps.send(result)
+                call = step()
             except StopIteration as end:
                 return end.value  # type: ignore[no-any-return]
-            result = await layer.arun(call)
+            try:
+                step = partial(steps.send, await layer.arun(call))
+            except RetryingError as error:
+                step = partial(steps.throw, error)
 
     function.__name__ = function.__qualname__ = f"a{make.__name__}"
     function.__doc__ = f"``{make.__name__}`` for async code. {make.__doc__}"

@@ -45,7 +45,8 @@ async def sweep(lane: Lane) -> None:
     store = lane.store
 
     async def once(_: int) -> Swept:
-        return await store.arun(store.sweep(lane.channel, lane.worker_id, keep=lane.channel_settings.keep_succeeded))
+        keep, facts = lane.channel_settings.keep_succeeded, lane.presence.facts(lane)
+        return await store.arun(store.sweep(lane.channel, lane.worker_id, keep=keep, facts=facts))
 
     adopting = True
     await lane.link.until_answered(lambda _: store.arun(store.remember(lane.channel)))
@@ -53,6 +54,7 @@ async def sweep(lane: Lane) -> None:
         began = time.monotonic()
         adopting = await _adopt(lane, adopting)
         swept = await lane.link.until_answered(once)
+        lane.presence.hear(swept.told)
         if swept.newer:
             logger.warning(
                 "left for a newer worker: %d jobs of a format unknown to this one channel=%s", swept.newer, lane.channel

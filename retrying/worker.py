@@ -21,6 +21,7 @@ from .hand import TICK, OnEnd
 from .heartbeat import Heartbeat, memory_mib
 from .joblayer import JobLayer
 from .lane import Lane
+from .presence import Presence
 from .processes import SUPERVISED
 from .renewal import Renewal
 from .routes import ApplicationRoute, Route
@@ -95,6 +96,7 @@ class Worker:
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
         self._failed = False
+        self._presence = Presence(self.id, stop=self._end)
 
     def stop(self) -> None:
         """Take no more jobs and end; called again: give running jobs back at once."""
@@ -109,6 +111,7 @@ class Worker:
             lane for consumption, concurrency in self._consumptions for lane in self._lanes(consumption, concurrency)
         ]
         renewal = Renewal(lanes, loop, self.settings)
+        self._presence.lanes = lanes
         warning = asyncio.create_task(self._warn_of_eviction())
         ticking = asyncio.create_task(self._tick(lanes))
         beside = [asyncio.create_task(self._run_beside(work, lanes)) for work in self._beside]
@@ -164,6 +167,7 @@ class Worker:
                 channel_settings=self.settings.channel(channel),
                 group=group,
                 threads=self._threads,
+                presence=self._presence,
                 on_end=self._on_end,
                 on_failure=self._fail,
             )
@@ -209,6 +213,11 @@ class Worker:
         elif self._parent is not None and os.getppid() != self._parent:
             reason = "its supervisor is gone"
         if reason:
+            self._end(reason)
+
+    def _end(self, reason: str) -> None:
+        """Stop, for a supervisor to start another one."""
+        if not self._stop.is_set():
             logger.info("worker %s ends: %s", self.id, reason)
             self.recycled = True
             self.stop()

@@ -21,7 +21,8 @@ class Status:
     """A schedule and how it stands, by the store's clock.
 
     ``line``: when its slots are; ``next``: the next one, None while it is paused; ``last``: the newest one that became
-    a job, None before the first; ``last_state``: how that job stands, None when it is no longer known.
+    a job, None before the first; ``last_state``: how that job stands, None when it is no longer known; ``overdue``: a
+    slot whose time has come and that no worker has looked at, None: there is none.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Status:
     next: datetime | None
     last: datetime | None
     last_state: State | None
+    overdue: datetime | None
     paused: bool
     workers: int
 
@@ -103,9 +105,18 @@ def _status(schedule: Schedule, state: ScheduleState, job: Job | None, workers: 
         next=None if state.paused is not None else schedule.timing.next(from_ms(after)),
         last=None if state.last is None else from_ms(state.last),
         last_state=None if job is None else job.state,
+        overdue=_overdue(schedule, state),
         paused=state.paused is not None,
         workers=workers,
     )
+
+
+def _overdue(schedule: Schedule, state: ScheduleState) -> datetime | None:
+    decided = max(time for time in (state.since, state.mark, 0) if time is not None)
+    if not decided or state.paused is not None:
+        return None
+    slot = schedule.timing.next(from_ms(decided))
+    return slot if slot < from_ms(state.now) else None
 
 
 def _declared(name: str, using: str) -> Schedule:

@@ -45,6 +45,7 @@ from .calls import (
     Retry,
     ScheduleLook,
     ScheduleState,
+    Seen,
     Settled,
     Slice,
     Swept,
@@ -76,6 +77,10 @@ REMEMBER_SECONDS = 3600.0
 LOOK = 500
 #: Seconds for which it is remembered how many items of a batch are stored.
 BATCH_KEEP = 7 * 86400.0
+#: Seconds for which alerts are remembered when no worker looks.
+ALERTS_KEEP = 86400.0
+#: Seconds for which a worker can be told something.
+TOLD_KEEP = 3600.0
 #: Errors that tell of the server's condition, not of the request: it may be repeated. redis-py has classes for some,
 #: ClusterError for CLUSTERDOWN and MASTERDOWN; of the rest the text begins with the code.
 PASSING_ERRORS = (errors.ConnectionError, errors.TimeoutError, errors.ReadOnlyError, errors.ClusterError)
@@ -342,12 +347,12 @@ class Store:
         args = (part for lease in leases for part in lease)
         return self._call("renew", channel, calls.parse_renewed, ms(self.limits.lease), len(leases), *args)
 
-    def sweep(self, channel: str, worker: str, *, keep: int = 0) -> Call[Swept]:
-        """Promote, rescue and purge a bounded number of jobs, and tell that ``worker`` lives."""
+    def sweep(self, channel: str, worker: str, *, keep: int = 0, facts: str = "") -> Call[Swept]:
+        """Promote, rescue and purge a bounded number of jobs, and tell that ``worker`` lives, and (``facts``) how."""
         limits = self.limits
         return self._call(
             "sweep", channel, calls.parse_swept,
-            worker, ms(limits.sweep), limits.max_rescues, ms(limits.dead_keep), keep, ms(limits.lease),
+            worker, ms(limits.sweep), limits.max_rescues, ms(limits.dead_keep), keep, ms(limits.lease), facts,
         )  # fmt: skip
 
     def leave(self, channel: str, worker: str) -> Call[int]:
@@ -365,6 +370,31 @@ class Store:
         for name, fields in events:
             args += [name, len(fields), *(arg for field, value in fields.items() for arg in (field, str(value)))]
         return self._call("emit", channel, lambda reply: reply == 1, *lease, *args)
+
+    # Alerts
+
+    def alerts(self) -> Call[dict[str, int]]:
+        """Alerts that are raised: ms since the epoch, by name."""
+        return Call(
+            script("alerts"),
+            (f"{self.prefix}:alerts",),
+            (0, 0),
+            lambda reply: {name: int(at) for name, at in calls.pairs(reply).items()},
+        )
+
+    def turn(self, worker: str, seconds: float) -> Call[bool]:
+        """Take the turn to look for alerts, for so long; False: another worker has it."""
+        return Call(script("turn"), (f"{self.prefix}:turn",), (0, 0, worker, ms(seconds)), bool)
+
+    def alarm(self, token: str, names: Sequence[str]) -> Call[tuple[list[str], list[str]]]:
+        """Say which alerts there are. Returns the new ones, and those that are over. ``token``: new and random."""
+
+        def parse(reply: list[list[bytes]]) -> tuple[list[str], list[str]]:
+            new, over = reply
+            return [calls.text(name) for name in new], [calls.text(name) for name in over]
+
+        args: tuple[calls.Arg, ...] = (0, 0, token, ms(ALERTS_KEEP), len(names), *names)
+        return Call(script("alarm"), (f"{self.prefix}:alerts",), args, parse)
 
     # People
 
@@ -404,6 +434,15 @@ class Store:
     def workers(self, channel: str) -> Call[list[WorkerInfo]]:
         """Workers heard of within three sweeps."""
         return self._call("workers", channel, calls.parse_workers, ms(3 * self.limits.sweep))
+
+    def steer(self, channel: str, worker: str, word: str) -> Call[bool]:
+        """Tell ``worker`` to be "quiet", to "work" or to "stop"; False when there is no such worker."""
+        return self._call("steer", channel, bool, worker, word, ms(3 * self.limits.sweep), ms(TOLD_KEEP))
+
+    def stats(self, channel: str, *, minutes: int = 0, unit: str = "minute", count: int = 0) -> Call[Seen]:
+        """All there is to know of a channel: the counters as they stood when the last ``minutes`` began, and when
+        the last ``count`` minutes or hours (``unit``) began."""
+        return self._call("stats", channel, calls.parse_stats, ms(3 * self.limits.sweep), minutes, unit, count)
 
     def search(self, channel: str, state: State, limit: int, after: Cursor | None = None) -> Call[Page]:
         """Up to ``limit`` jobs of that state, those that came last first."""

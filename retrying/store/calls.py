@@ -205,6 +205,8 @@ class Swept(NamedTuple):
     #: Jobs of a newer format, left for newer workers.
     newer: int
     rescued: list[Rescue]
+    #: What the worker was told last, "<ms> <word>"; "" = nothing.
+    told: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -463,9 +465,9 @@ def parse_renewed(reply: list[Any]) -> list[Renewed]:
 
 
 def parse_swept(reply: list[Any]) -> Swept:
-    promoted, purged, newer, rescued = reply
+    promoted, purged, newer, rescued, told = reply
     rescues = [Rescue(text(job), text(worker), count, bool(buried)) for job, worker, count, buried in rescued]
-    return Swept(promoted, purged, newer, rescues)
+    return Swept(promoted, purged, newer, rescues, text(told))
 
 
 def parse_state(reply: list[bytes]) -> State | None:
@@ -495,6 +497,32 @@ def redrive_parser(job_id: str) -> Callable[[list[Any]], State | None]:
     return parse
 
 
+class Seen(NamedTuple):
+    """What the store knows of a channel; times in ms. ``minutes`` and ``spans``: copies of its counters, the oldest
+    first, None of one that did nothing; ``total``: the counters now."""
+
+    now: int
+    counts: Counts
+    paused: int | None
+    workers: list[WorkerInfo]
+    total: bytes
+    minutes: list[bytes | None]
+    spans: list[bytes | None]
+
+
+def parse_stats(reply: list[Any]) -> Seen:
+    now, counts, paused, workers, total, minutes, spans = reply
+    return Seen(
+        int(now),
+        parse_counts(counts),
+        None if paused < 0 else paused,
+        parse_workers(workers),
+        total,
+        minutes,
+        spans,
+    )
+
+
 def parse_counts(reply: list[int]) -> Counts:
     scheduled, ready, running, dead, finished, oldest = reply
     return Counts(
@@ -503,7 +531,7 @@ def parse_counts(reply: list[int]) -> Counts:
 
 
 def parse_workers(reply: list[Any]) -> list[WorkerInfo]:
-    return [WorkerInfo(id=text(reply[i]), seen_seconds_ago=int(reply[i + 1]) / 1000) for i in range(0, len(reply), 2)]
+    return [WorkerInfo.of(*(text(value) for value in reply[i : i + 4])) for i in range(0, len(reply), 4)]
 
 
 def parse_whole(reply: list[bytes]) -> dict[str, bytes]:

@@ -310,6 +310,40 @@ def workers(lossy: Lossy) -> None:
 
 
 @case
+def steer(lossy: Lossy) -> None:
+    lossy.store.run(lossy.store.sweep(CHANNEL, "w"))
+    assert lossy.run(lossy.store.steer(CHANNEL, "w", "quiet"))
+    (worker,) = lossy.store.run(lossy.store.workers(CHANNEL))
+    assert worker.quiet
+
+
+@case
+def stats(lossy: Lossy) -> None:
+    lossy.put("a", "b")
+    assert lossy.run(lossy.store.stats(CHANNEL)).counts.ready == 2
+
+
+@case
+def alerts(lossy: Lossy) -> None:
+    lossy.store.run(lossy.store.alarm("T", ["oldest work"]))
+    assert list(lossy.run(lossy.store.alerts())) == ["oldest work"]
+
+
+@case
+def turn(lossy: Lossy) -> None:
+    assert lossy.run(lossy.store.turn("one", 60)), "it has it, although the reply was lost"
+    assert not lossy.store.run(lossy.store.turn("other", 60))
+
+
+@case
+def alarm(lossy: Lossy) -> None:
+    assert lossy.run(lossy.store.alarm("T", ["oldest work"])) == (["oldest work"], []), (
+        "new, although it is known by now"
+    )
+    assert list(lossy.store.run(lossy.store.alerts())) == ["oldest work"]
+
+
+@case
 def remember(lossy: Lossy) -> None:
     lossy.run(lossy.store.remember("other"))
     assert lossy.store.run(lossy.store.channels()) == ["other"]

@@ -26,6 +26,7 @@ from retrying.processes import AGAIN, SUPERVISED, Supervisor, watch_code
 from retrying.routes import Route, project_application
 from retrying.schedule.discovery import declared
 from retrying.schedule.scheduler import Scheduler
+from retrying.stats.watch import Watch
 from retrying.worker import STOPPED, Worker
 
 logger = logging.getLogger("retrying.worker")
@@ -88,7 +89,7 @@ class Command(ChannelsCommand):
             routes=routes,
             shutdown_timeout=options["shutdown_timeout"],
             heartbeat=options["heartbeat_file"],
-            beside=[Scheduler(schedules, layer.store).run],
+            beside=[Scheduler(schedules, layer.store).run, Watch(using=options["layer"]).run],
         )
         if options["reload"]:
             loop = asyncio.get_running_loop()

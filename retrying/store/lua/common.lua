@@ -29,6 +29,8 @@
 --     total        string  its counters; with a TTL since they last changed
 --     minute:<n>   string  the same as they stood when that minute since the epoch began; kept 24 hours
 --     hour:<n>     string  when that hour began; kept 30 days. A minute or an hour without a change has none
+--     worker:<id>  string  what a worker said of itself with its last sweep; kept until it is taken for gone
+--     told:<id>    string  what it was told last, "<ms> <word>"; with a TTL
 --   LIMIT..      what limits per key need, in channels that have such limits
 --     PARKED       zset  ids of ready jobs that wait for their key instead of in READY, by their order in READY
 --     WAITING..key zset  the same jobs by key; one that holds the key already comes first, with score 0
@@ -38,6 +40,8 @@
 --
 -- Beside the channels' keys, in a slot of its own:
 --   <prefix>:channels  zset  channels that are in use by the time (ms) they were last heard of, capped; see remember.lua
+--   <prefix>:alerts    hash  alerts that are raised: when (ms); with a TTL; see alarm.lua
+--   <prefix>:turn      string  worker whose turn it is to look for them; with a TTL; see turn.lua
 --
 -- Times are the server's, in ms. ARGV[1] and ARGV[2] cap a topic: events kept, and ms kept after the last event.
 local JOB, READY, SCHEDULED, LEASES, DEAD, FINISHED = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
@@ -116,6 +120,53 @@ local function record()
   if begins then
     call('PEXPIRE', STATS .. 'total', TOTAL_MS)
   end
+end
+
+-- For how long (ms) a job has been waiting that could run: the first ones in line of each priority, those that wait for
+-- their key, and, when nobody sweeps, due jobs that nobody promotes and leases that nobody takes back.
+local function oldest()
+  local since = now
+  local function look(ids)
+    for _, id in ipairs(ids) do
+      local job = read(id, 'due', 'created')
+      since = math.min(since, tonumber(job[1] or job[2] or now))
+    end
+  end
+  look(call('ZRANGE', PARKED, 0, 9))
+  local from = '-inf'
+  for _ = 1, 10 do
+    local line = call('ZRANGE', READY, from, '+inf', 'BYSCORE', 'LIMIT', 0, 10)
+    look(line)
+    if #line < 10 then
+      break
+    end
+    from = string.format('%.0f', (math.floor(call('ZSCORE', READY, line[1]) / 2 ^ 44) + 1) * 2 ^ 44)
+  end
+  for _, place in ipairs({ SCHEDULED, LEASES }) do
+    since = math.min(since, tonumber(call('ZRANGE', place, 0, 0, 'WITHSCORES')[2] or now))
+  end
+  return math.max(0, now - since)
+end
+
+-- See counts.lua.
+local function census()
+  return {
+    call('ZCARD', SCHEDULED), call('ZCARD', READY) + call('ZCARD', PARKED), call('ZCARD', LEASES), call('ZCARD', DEAD),
+    call('ZCARD', FINISHED) + call('ZCARD', SUCCEEDED), oldest(),
+  }
+end
+
+-- See workers.lua.
+local function live(silence)
+  local found = {}
+  local heard = call('ZRANGE', WORKERS, now - silence, '+inf', 'BYSCORE', 'LIMIT', 0, 1000, 'WITHSCORES')
+  for i = 1, #heard, 2 do
+    found[#found + 1] = heard[i]
+    found[#found + 1] = now - tonumber(heard[i + 1])
+    found[#found + 1] = call('GET', STATS .. 'worker:' .. heard[i]) or ''
+    found[#found + 1] = call('GET', STATS .. 'told:' .. heard[i]) or ''
+  end
+  return found
 end
 
 -- Append to the job's topic, if it has one. The rest: field, value, ...

@@ -3,4 +3,6 @@
 --
 -- ARGV  3 worker id
 -- Returns  1 when it was listed, else 0
-return call('ZREM', WORKERS, take())
+local worker = take()
+call('DEL', STATS .. 'worker:' .. worker, STATS .. 'told:' .. worker)
+return call('ZREM', WORKERS, worker)

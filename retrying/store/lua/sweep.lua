@@ -3,14 +3,19 @@
 -- Also the worker's sign of life.
 --
 -- ARGV  3 worker id; 4 ms between sweeps; 5 rescues allowed; 6 ms to keep dead, cancelled and expired jobs;
---       7 successes to keep; 8 lease (ms)
--- Returns  {number promoted, number purged, number left for newer workers, {for each job rescued or buried {id, worker that vanished, rescues, 1 if buried}}}
+--       7 successes to keep; 8 lease (ms); 9 what the worker says of itself, "" for nothing
+-- Returns  {number promoted, number purged, number left for newer workers,
+--           {for each job rescued or buried {id, worker that vanished, rescues, 1 if buried}}, what it was told last or ""}
 -- A crash before or after it: the next sweep goes on.
 local worker, interval, max_rescues, keep_ms, keep_succeeded, lease = take(), number(), number(), number(), number(), number()
+local facts = take()
 local LIMIT = 100 -- of each kind: all of them at once take the server less than 5 ms
 
 call('ZADD', WORKERS, now, worker)
 call('ZREMRANGEBYSCORE', WORKERS, '-inf', now - 86400000)
+if facts ~= '' then
+  call('SET', STATS .. 'worker:' .. worker, facts, 'PX', 4 * interval)
+end
 
 local promoted = promote(LIMIT)
 for _, id in ipairs(call('ZRANGE', NEWER, 0, LIMIT - 1)) do
@@ -111,4 +116,4 @@ if surplus > 0 then
   end
 end
 record()
-return { promoted, purged, call('ZCARD', NEWER), rescued }
+return { promoted, purged, call('ZCARD', NEWER), rescued, call('GET', STATS .. 'told:' .. worker) or '' }

@@ -2,9 +2,5 @@
 -- List a channel's workers.
 --
 -- ARGV  3 ms of silence after which a worker isn't listed
--- Returns  {id, ms since it was heard of, ...}
-local found = call('ZRANGE', WORKERS, now - number(), '+inf', 'BYSCORE', 'WITHSCORES')
-for i = 2, #found, 2 do
-  found[i] = now - tonumber(found[i])
-end
-return found
+-- Returns  {id, ms since it was heard of, what it said of itself or "", what it was told last or "", ...}
+return live(number())
