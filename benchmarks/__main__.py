@@ -18,8 +18,8 @@ from .measure import interleaved
 from .results import Key, Results, machine
 
 RESULTS = ROOT / "docs" / "performance.json"
-#: Rounds of each measurement at most; those of --rounds apply to what is compared most.
-AT_MOST = {"enqueue": 9, "drain": 9, "two": 2, "latency": 2, "sleep": 1, "crash": 1, "persistence": 2}
+#: Rounds of each measurement, more of what is compared most.
+ROUNDS = {"enqueue": 3, "drain": 3, "two": 2, "latency": 2, "sleep": 1, "crash": 1, "persistence": 2}
 #: What a run without --measure does. `crash` of peers takes minutes each, so it is asked for with --crash.
 USUAL = ("enqueue", "drain", "two", "latency", "sleep", "persistence", "crash")
 
@@ -48,7 +48,7 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
         "--only", default="", metavar="PEER[:VARIANT],...", help="these, instead of everything; merged into the results"
     )
     parser.add_argument("--measure", default="", metavar="NAME,...", help=f"of {', '.join(MEASURES)}")
-    parser.add_argument("--rounds", type=int, default=3, help="of sending and draining (3); other figures need fewer")
+    parser.add_argument("--rounds", type=int, help="of every measurement (3 of sending and draining, fewer of others)")
     parser.add_argument("--crash", action="store_true", help="kill the peers' workers, too: minutes for each of them")
     parser.add_argument("--variants", action="store_true", help="every variant, not only a peer's best")
     parser.add_argument("--quick", action="store_true", help="a tenth, once: whether it works; writes no report")
@@ -60,7 +60,7 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     names = set(options.measure.split(",")) - {""} - set(MEASURES)
     if names:
         parser.error(f"--measure: no measurement is named {', '.join(sorted(names))}; there are {', '.join(MEASURES)}")
-    if options.rounds < 1:
+    if options.rounds is not None and options.rounds < 1:
         parser.error("--rounds: at least 1")
     return options
 
@@ -135,14 +135,18 @@ class Run:
         """All cells of one kind next to each other in time, each round in another order."""
         for measure in dict.fromkeys(cell.measure for cell in self.cells):
             of_it = [cell for cell in self.cells if cell.measure == measure]
-            for number, cell in interleaved(1 if self.options.quick else self.options.rounds, of_it):
+            for number, cell in interleaved(max(self._rounds(cell) for cell in of_it), of_it):
                 if number <= self._rounds(cell):
                     self._one(cell, number)
             self.results.save()
 
     def _rounds(self, cell: Cell) -> int:
-        limit = AT_MOST[cell.measure]
-        return min(limit, 2) if cell.variant.slow and limit > 1 else limit
+        """As many as were asked for; else what a whole run has the time for."""
+        if self.options.quick or self.options.rounds:
+            return 1 if self.options.quick else int(self.options.rounds)
+        if cell.variant.slow or (cell.measure == "two" and cell.peer.name != OURS):
+            return 2 if cell.measure in ("enqueue", "drain") else 1
+        return ROUNDS[cell.measure]
 
     def _one(self, cell: Cell, number: int) -> None:
         try:

@@ -39,7 +39,7 @@ class Variant:
     uvloop: bool = False
     #: How many no-op jobs are drained: two to four seconds of them.
     jobs: int = 10_000
-    #: Some measurements are taken once only: each round takes it long.
+    #: Fewer rounds are enough: it is far from the fastest.
     slow: bool = False
     measures: tuple[str, ...] = EVERYTHING
     #: What else the server promises to keep when it is measured again: "everysec", "always".

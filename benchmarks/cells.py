@@ -35,7 +35,7 @@ DRAIN_SECONDS = 8.0
 SLEEPS, SLEEPS_ONE_BY_ONE = 2_000, 100
 SLEEP_LIMIT = 20.0
 PACED, PACE_SECONDS = 300, 0.01
-IDLE_SECONDS = 3.0
+IDLE_SECONDS = 2.0
 CRASHES, CRASH_AFTER = 1_000, 300
 #: Longest wait for what was running when the worker was killed.
 RESCUE_SECONDS = 150.0
@@ -127,18 +127,18 @@ class Bench:
 
     @contextmanager
     def working(self, measure: str, *, processes: int = 1) -> Iterator[list[Process]]:
-        """That many worker processes, ended afterwards."""
+        """That many worker processes, killed afterwards: how they would stop is not what is measured."""
         command = [str(self.interpreter), "-m", "benchmarks.roles", "work", self.peer.module, self.variant.name]
         starts = max(1, processes // self.variant.processes)
         with ExitStack() as stack:
-            yield [
-                stack.enter_context(
-                    Process(
-                        command, log=self.directory / "worker.log", env=self._environment(measure), cwd=ROOT, patience=3
-                    )
-                )
+            workers = [
+                Process(command, log=self.directory / "worker.log", env=self._environment(measure), cwd=ROOT)
                 for _ in range(starts)
             ]
+            for worker in workers:
+                stack.enter_context(worker)
+                stack.callback(worker.kill)
+            yield workers
 
     def await_effects(self, count: int, seconds: float, workers: list[Process], *, every: float = 0.005) -> bool:
         """Whether that many lines came in time. Raises Failed when a worker ended meanwhile."""
