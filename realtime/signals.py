@@ -1,4 +1,4 @@
-"""What Django tells of users who lose something: their sockets are told at once."""
+"""What Django tells of users who lose something, or may have: their sockets are told at once."""
 
 from __future__ import annotations
 
@@ -27,8 +27,9 @@ def _logged_out(sender: Any, request: Any, **_: Any) -> None:
         sessions.end_session(key)
 
 
-def _saved(sender: Any, instance: Any, created: bool, **_: Any) -> None:
-    if not created and not instance.is_active:
+def _saved(sender: Any, instance: Any, created: bool, update_fields: Any, **_: Any) -> None:
+    """What makes somebody staff, or no longer, is a field of the user. A sign-in saves nothing but its time."""
+    if not created and set(update_fields or ()) != {"last_login"}:
         sessions.recheck(instance)
 
 

@@ -11,7 +11,11 @@ from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncWebsocketConsumer
 
 from ..mixins import JobTopicsMixin
-from . import live, screens
+from . import (
+    live,
+    screens,
+    urls,  # noqa: F401 -- with it come the pages, which declare the screens: a socket may be a process' first request
+)
 from .access import Access, access_of
 from .screens import Screen
 

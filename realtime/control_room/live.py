@@ -50,9 +50,14 @@ class Watch:
 _watches: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Hashable, Watch]] = WeakKeyDictionary()
 
 
+def watches() -> dict[Hashable, Watch]:
+    """Those of the running event loop that somebody waits for."""
+    found = _watches.setdefault(asyncio.get_running_loop(), {})
+    for key in [key for key, watch in found.items() if not watch.used]:
+        del found[key]
+    return found
+
+
 def watch(screen: Screen, query: str, allowed: Access) -> Watch:
     """The watch of the running event loop for these."""
-    watches = _watches.setdefault(asyncio.get_running_loop(), {})
-    for key in [key for key, found in watches.items() if not found.used]:
-        del watches[key]
-    return watches.setdefault((screen.name, query, allowed), Watch(screen, query, allowed))
+    return watches().setdefault((screen.name, query, allowed), Watch(screen, query, allowed))

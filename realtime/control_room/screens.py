@@ -156,7 +156,7 @@ def part_view(request: HttpRequest, name: str) -> HttpResponse:
 
 def _make(screen: Screen, query: str, allowed: Access) -> Part:
     state = _states.get((screen.name, query), lambda: screen.state(QueryDict(query)), screen.every)
-    news = snapshot.headline()
+    news = snapshot.health()
     html = render_to_string(screen.template, {**state, "access": allowed, "query": query})
     headline = render_to_string("control_room/parts/headline.html", {"headline": news})
     return Part(f"{_digest(headline)}.{_digest(html)}", headline, html, news.ok)

@@ -1,42 +1,42 @@
-"""What several pages show, read from the store once a second in each process."""
+"""What several pages show, read from the store at most once a second by each process, whoever looks."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Any
 
-from retrying import jobs
+from retrying import schedule, stats
+from retrying.schedule import Status
+from retrying.stats import ChannelStats, Health, Worker
 
 from .shared import Shared
 
 SECONDS = 1.0
 
-
-@dataclass(frozen=True, slots=True)
-class Headline:
-    """The first line of every page: a sentence, and what to do when it is bad news."""
-
-    ok: bool
-    sentence: str
-    advice: str = ""
+_shared: Shared[Any] = Shared()
 
 
-_headlines: Shared[Headline] = Shared()
+def channels() -> list[ChannelStats]:
+    """All channels in use, by name. Raises StoreUnavailable, as all of these do."""
+    found: list[ChannelStats] = _shared.get("channels", stats.channels, SECONDS)
+    return found
 
 
-def headline() -> Headline:
-    """How it all stands, in words. Raises StoreUnavailable."""
-    return _headlines.get("", _headline, SECONDS)
+def health() -> Health:
+    """How it all stands: the first line of every page, and the alerts."""
+    found: Health = _shared.get("health", lambda: stats.health(found=channels()), SECONDS)
+    return found
 
 
-def _headline() -> Headline:
-    workers: set[str] = set()
-    oldest = 0.0
-    for channel in jobs.channels():
-        workers |= {worker.id for worker in jobs.workers(channel)}
-        oldest = max(oldest, jobs.counts(channel).oldest_seconds)
-    return Headline(True, f"Healthy: {len(workers)} workers, oldest job {oldest:.1f} s")
+def workers() -> list[Worker]:
+    found: list[Worker] = _shared.get("workers", stats.workers, SECONDS)
+    return found
+
+
+def schedules() -> list[Status]:
+    found: list[Status] = _shared.get("schedules", schedule.statuses, SECONDS)
+    return found
 
 
 def forget() -> None:
-    """Read again at the next look."""
-    _headlines.clear()
+    """Something was changed: read again at the next look."""
+    _shared.clear()

@@ -72,6 +72,12 @@ def seconds(value: float | None) -> str:
 
 
 @register.filter
+def share(value: float, of: float) -> int:
+    """In percent, 0..100."""
+    return min(100, round(100 * value / of)) if of else 0
+
+
+@register.filter
 def isotime(value: datetime | None) -> str:
     """ISO 8601, in UTC."""
     return "" if value is None else value.astimezone(UTC).isoformat(timespec="milliseconds")

@@ -118,13 +118,13 @@ class Site:
         }
         self.environment.pop("DATABASE_URL", None)
         self.environment.pop("SITE_ORIGIN", None)
-        self._manage("migrate", "--verbosity", "0")
+        self.manage("migrate", "--verbosity", "0")
         self._start_web()
         self._others.append(Process("sweep", ["manage.py", "sweep_deliveries", "--every", "1"], self))
         self.ensure_one_worker()
 
     def sign_in_link(self, user: str = "developer") -> str:
-        return self._manage("sign_in_link", "--user", user).strip().splitlines()[-1]
+        return self.manage("sign_in_link", "--user", user).strip().splitlines()[-1]
 
     def start_worker(self) -> Process:
         worker = Process("worker", ["manage.py", "runworker", *CHANNELS, "--shutdown-timeout", "2"], self)
@@ -171,7 +171,7 @@ class Site:
         arguments = ["-m", "daphne", "-v", "0", "--fd", str(descriptor), "asgi:application"]
         self._others.insert(0, Process("web", arguments, self, descriptors=(descriptor,)))
 
-    def _manage(self, *arguments: str) -> str:
+    def manage(self, *arguments: str) -> str:
         command = [sys.executable, "manage.py", *arguments]
         done = subprocess.run(command, cwd=CHECKOUT, env=self.environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{' '.join(arguments)} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
