@@ -6,10 +6,17 @@ from django.contrib.auth import login, logout
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
+from realtime.control_room.access import access_of
+
 from .links import LinkProblem, redeem
+from .models import CHANNEL
+
+#: Stands for a job's id in the address that the page makes its links of.
+JOB_ID = "JOB"
 
 
 @never_cache
@@ -17,7 +24,8 @@ from .links import LinkProblem, redeem
 @login_required
 def deliveries(request: HttpRequest, delivery_id: str = "") -> HttpResponse:
     """The page of all deliveries; with an id it opens on that one, and says so itself when there is none."""
-    return render(request, "webhooks/deliveries.html")
+    job_address = reverse("control_room:job", args=[CHANNEL, JOB_ID]) if access_of(request.user).view else ""
+    return render(request, "webhooks/deliveries.html", {"job_address": job_address})
 
 
 @never_cache

@@ -16,6 +16,7 @@ from channels.routing import get_default_application
 
 from retrying import State, StoreUnavailable, enqueue, jobs
 from retrying.conf import get_settings, task_channels
+from retrying.find import parse_cursor
 from retrying.layers import get_layer
 from retrying.store import Store
 from retrying.store.calls import Burial, Claim, Cursor, Lease
@@ -427,4 +428,4 @@ def test_channels_behind_middleware_are_found() -> None:
 
 
 def test_a_cursor_tells_its_place() -> None:
-    assert jobs._cursor("3518437208883201:a:b") == Cursor("3518437208883201", "a:b")
+    assert parse_cursor("3518437208883201:a:b") == Cursor("3518437208883201", "a:b")

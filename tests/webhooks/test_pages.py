@@ -29,7 +29,7 @@ from project.webhooks.delivery import Exchange, Outcome, Verdict
 from project.webhooks.links import LinkProblem, make_link, redeem
 from project.webhooks.models import CHANNEL, Delivery, Endpoint, ReceiverCall
 from project.webhooks.present import PAGE_SIZE
-from retrying import jobs
+from retrying import enqueue, jobs
 from tests.conftest import wait_for
 from tests.processes import RunWorker
 
@@ -130,7 +130,7 @@ def test_the_command_prints_a_link_and_makes_the_user(client: Client, settings: 
     out = StringIO()
     call_command("sign_in_link", "--user", "zoe", stdout=out)
     user = User.objects.get(username="zoe")
-    assert (user.is_staff, user.is_superuser, user.has_usable_password()) == (debug_on, False, False)
+    assert (user.is_staff, user.is_superuser, user.has_usable_password()) == (debug_on, debug_on, False)
     assert client.get(path_of(out.getvalue().strip())).status_code == 302
 
 
@@ -325,3 +325,30 @@ def test_calls_are_counted_over_all_processes() -> None:
     for thread in threads:
         thread.join()
     assert sorted(statuses) == [200] * 7 + [503] * 5
+
+
+@pytest.mark.django_db
+def test_a_delivery_leads_to_its_job_and_the_job_back(client: Client, user: User) -> None:
+    endpoint = Endpoint.objects.create(owner=user, url="https://example.com/hooks")
+    delivery = Delivery.objects.create(owner=user, endpoint=endpoint, payload="{}")
+    enqueue(CHANNEL, {"type": "delivery.attempt", "delivery": delivery.pk}, job_id=delivery.job_id)
+    client.force_login(User.objects.create_superuser("admin"))
+    job = f"/jobs/job/{CHANNEL}/{delivery.job_id}/"
+    row = f"/admin/webhooks/delivery/{delivery.pk}/change/"
+    assert f'href="{job}"' in client.get("/admin/webhooks/delivery/").content.decode()
+    assert f'href="{job}"' in client.get(row).content.decode()
+    assert f'href="{row}"' in client.get(job).content.decode()
+    assert "data-job-address" in client.get("/").content.decode()
+
+
+@pytest.mark.django_db
+def test_only_who_may_see_jobs_is_led_to_them(signed_in: Client) -> None:
+    assert "data-job-address" not in signed_in.get("/").content.decode()
+
+
+@pytest.mark.django_db
+def test_the_command_can_let_a_user_into_the_control_room(client: Client) -> None:
+    call_command("sign_in_link", "--user", "zoe", "--admin", stdout=StringIO())
+    user = User.objects.get(username="zoe")
+    assert user.is_staff
+    assert user.is_superuser

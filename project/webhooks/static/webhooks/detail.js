@@ -77,6 +77,7 @@ export class Detail {
     if (waits(delivery)) showTime(p.next, delivery.job.due_at, waitsForRetry(delivery) ? "next" : "first");
     else hideTime(p.next);
     setText(p.id, delivery.id);
+    if (p.job) p.job.href = document.body.dataset.jobAddress.replace("JOB", `${delivery.id}.${delivery.generation}`);
     showTime(p.created, delivery.created_at);
     p["send-at-fact"].hidden = !delivery.send_at;
     if (delivery.send_at) showTime(p["send-at"], delivery.send_at, "clock");
