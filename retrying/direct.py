@@ -1,37 +1,49 @@
-"""A slot for handlers that are plain functions: no application stands between, an attempt is one asyncio task."""
+"""A slot for handlers that are plain functions: no application stands between."""
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
+
+from asgiref.sync import SyncToAsync
+from django.db import close_old_connections
 
 from .attempt import Attempt, Ending, ending_of
 from .context import CurrentJob, current_slot
 from .reconnect import end
 from .slot import CANCEL_SECONDS
-from .threads import SlotThread
+from .threads import SlotThread, close_used_connections
 
 if TYPE_CHECKING:
     from .lane import Lane
 
-#: Runs the handler of an attempt and says how it ends; what is sync in it belongs in the thread.
-Run = Callable[[Attempt, dict[str, Any], SlotThread], Awaitable[Ending]]
+
+class Runner(Protocol):
+    """Runs the handlers of a channel's jobs, and says how their attempts end."""
+
+    async def run(self, attempt: Attempt, message: dict[str, Any], thread: SlotThread) -> Ending:
+        """On the loop, when the attempt can be cancelled; what is sync in it runs in ``thread``."""
+
+    def run_in_thread(self, attempt: Attempt, message: dict[str, Any]) -> Ending:
+        """In one of the worker's threads, when it can't be."""
 
 
 class DirectSlot:
-    """Runs one job at a time with ``run``, each in a context of its own."""
+    """Runs one job at a time, each in a context of its own: as an asyncio task, or as one call in a thread."""
 
-    def __init__(self, lane: Lane, run: Run) -> None:
+    def __init__(self, lane: Lane, runner: Runner) -> None:
         self.lane = lane
         self.current: CurrentJob | None = None
-        self._run = run
+        self._runner = runner
         self._thread = SlotThread(lane.threads)
         #: The job's handler began.
         self._began = False
         self._attempt: Attempt | None = None
+        #: Of the last job, whichever it was: the task that ran its handler on the loop, the call that did in a thread.
         self._task: asyncio.Task[None] | None = None
+        self._call: asyncio.Future[tuple[Attempt, Ending]] | None = None
         self._context = contextvars.copy_context()
         self._context.run(current_slot.set, self)
         self._context.run(self._thread.enter)
@@ -47,30 +59,63 @@ class DirectSlot:
         self._attempt = attempt
         self._began = False
         self.current = CurrentJob(attempt, self.lane.store, self.lane.spawn)
-        loop = asyncio.get_running_loop()
-        self._task = loop.create_task(self._work(attempt, message), context=self._context.copy())
+        context, loop = self._context.copy(), asyncio.get_running_loop()
+        if attempt.cancellable:
+            self._task = loop.create_task(self._run(attempt, message), context=context)
+        else:
+            work = partial(context.run, self._run_in_thread, attempt, message)
+            # As sync_to_async() does it, for the async_to_sync() of handlers: their coroutines belong on our loop.
+            work = partial(_ADAPTER.thread_handler, loop, (None, None, None), [], work)
+            self._call = self.lane.threads.submit(work)
+            self._call.add_done_callback(self._ran_in_thread)
 
     def cancel(self, attempt: Attempt) -> None:
-        # Cancelled before its first step a task would end without a word; _work() sees that the attempt was settled.
+        # Cancelled before its first step a task would end without a word; _run() sees that the attempt was settled.
         if self._attempt is attempt and attempt.cancellable and self._began and self._task is not None:
             self._task.cancel()
 
     async def close(self) -> None:
+        # Not for ever: a handler may swallow its cancellation, and a sync one can't be cancelled.
         if self._task is not None:
-            # Not for ever: the thread of a sync handler can't be cancelled.
             await end([self._task], patience=CANCEL_SECONDS)
+        if self._call is not None:
+            await asyncio.wait([self._call], timeout=CANCEL_SECONDS)
+            self._call.cancel()
         if self._attempt is None:
             await self._thread.close_connections()
         self._thread.close()
 
-    async def _work(self, attempt: Attempt, message: dict[str, Any]) -> None:
+    async def _run(self, attempt: Attempt, message: dict[str, Any]) -> None:
         self._began = True
         try:
             if attempt.settled:
                 raise asyncio.CancelledError
-            ending = await self._run(attempt, message, self._thread)
+            ending = await self._runner.run(attempt, message, self._thread)
         except BaseException as error:  # SystemExit included: a handler must not take the worker with it
             ending = ending_of(attempt, error)
+        self._ended(attempt, ending)
+
+    def _run_in_thread(self, attempt: Attempt, message: dict[str, Any]) -> tuple[Attempt, Ending]:
+        try:
+            close_old_connections()
+            try:
+                if attempt.settled:
+                    raise asyncio.CancelledError
+                return attempt, self._runner.run_in_thread(attempt, message)
+            finally:
+                close_used_connections()
+        except BaseException as error:
+            return attempt, ending_of(attempt, error)
+
+    def _ran_in_thread(self, work: asyncio.Future[tuple[Attempt, Ending]]) -> None:
+        if not work.cancelled():  # by close()
+            self._ended(*work.result())
+
+    def _ended(self, attempt: Attempt, ending: Ending) -> None:
         self._attempt = self.current = None
         self.lane.hand.handler_ended(attempt, ending)
         self.lane.want(self)
+
+
+#: Made once: only its ways of calling something in a thread are used.
+_ADAPTER = SyncToAsync(lambda: None)

@@ -36,8 +36,8 @@ class _Call(NamedTuple):
 class Threads:
     """As many threads as calls run at the same time, started as they are needed; those used last are used first.
 
-    A thread that begins a call wakes another one if more calls wait: should it block, that one takes over at once;
-    should it not, it has run them all before the other has got hold of the interpreter.
+    A thread that begins a call wakes another one if more calls wait and none is on its way: should it block, that one
+    takes over at once; should it not, it has run them all before the other has got hold of the interpreter.
     """
 
     def __init__(self) -> None:
@@ -47,7 +47,11 @@ class Threads:
         self._calls: deque[_Call] = deque()
         self._done: deque[tuple[asyncio.Future[Any], Any, BaseException | None]] = deque()
         self._telling = False
+        #: Held to change the two below.
+        self._lock = allocate_lock()
         self._idle: list[LockType] = []
+        #: A thread was woken or started, and will look for calls.
+        self._coming = False
         #: Of threads that are to end.
         self._ends: dict[LockType, asyncio.Future[None]] = {}
         self._closing = False
@@ -60,14 +64,14 @@ class Threads:
             self._loop = loop
         future = loop.create_future()
         self._calls.append(_Call(future, function))
-        if len(self._calls) == 1:  # else a thread is on its way, and wakes another one
-            self._wake()
+        self._wake()
         return future
 
     async def close(self) -> None:
         """End the threads that do nothing, each with its connections; a handler that never returns is left alone."""
-        self._closing = True
-        idle, self._idle = self._idle, []
+        with self._lock:
+            self._closing = True
+            idle, self._idle = self._idle, []
         for lock in idle:
             self._ends[lock] = asyncio.get_running_loop().create_future()
             lock.release()
@@ -75,43 +79,47 @@ class Threads:
             await asyncio.wait(ends, timeout=CLOSE_SECONDS)
 
     def _wake(self) -> None:
-        try:
-            self._idle.pop().release()
-        except IndexError:
-            if self._started < self.size:
+        with self._lock:
+            if self._coming:
+                return
+            if self._idle:
+                self._coming = True
+                self._idle.pop().release()
+            elif self._started < self.size:
+                self._coming = True
                 self._started += 1
                 threading.Thread(target=self._work, name=f"{NAME}-{self._started}", daemon=True).start()
+            # Else one of them is between two calls, and looks for the next one.
 
     def _work(self) -> None:
         asleep = allocate_lock()
         asleep.acquire()
         while True:
-            try:
-                call = self._calls.popleft()
-            except IndexError:
+            with self._lock:
+                self._coming = False  # before the look: who adds a call from here on wakes another thread
+            self._run_calls()
+            with self._lock:
+                if self._calls:  # added after the look, too early to wake this thread
+                    continue
                 if self._closing:
                     break
                 self._idle.append(asleep)
-                if self._calls:  # it came between the two looks, too early to wake this thread
-                    self._wake()
-                asleep.acquire()
-                continue
-            if self._calls:
-                self._wake()
-            self._run(call)
-            del call  # its message is not to stay while the thread sleeps
+            asleep.acquire()
         connections.close_all()
         if (end := self._ends.get(asleep)) is not None:
             self._tell_soon(end, None, None)
 
-    def _run(self, call: _Call) -> None:
-        if call.future.done():  # nobody waits any more
-            return
-        try:
-            value, error = call.function(), None
-        except BaseException as raised:  # it is the caller's
-            value, error = None, raised
-        self._tell_soon(call.future, value, error)
+    def _run_calls(self) -> None:
+        while True:
+            try:
+                call = self._calls.popleft()
+            except IndexError:
+                return  # and keep nothing of the last call while the thread sleeps
+            if self._calls:
+                self._wake()
+            if not call.future.done():  # else nobody waits any more
+                value, error = _outcome(call.function)
+                self._tell_soon(call.future, value, error)
 
     def _tell_soon(self, future: asyncio.Future[Any], value: Any, error: BaseException | None) -> None:
         loop = future.get_loop()
@@ -130,6 +138,13 @@ class Threads:
         self._telling = False  # first: whatever is done from here on is told below, or comes here again
         while self._done:
             _tell(*self._done.popleft())
+
+
+def _outcome(function: Callable[[], Any]) -> tuple[Any, BaseException | None]:
+    try:
+        return function(), None
+    except BaseException as raised:  # it is the caller's
+        return None, raised
 
 
 def _tell(future: asyncio.Future[Any], value: Any, error: BaseException | None) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from asgiref.sync import sync_to_async
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
-from django.db import DEFAULT_DB_ALIAS, transaction
+from django.db import DEFAULT_DB_ALIAS, connections, transaction
 from django.utils import timezone
 from msgspec.structs import replace
 
@@ -207,11 +207,15 @@ class RetryingBackend(BaseTaskBackend):
         return Prepared(channel, job, new_result(task, job.id, message))
 
     def _commits_with(self, task: Task) -> str:
-        """Alias of the database whose commit enqueues it; "" when nothing is waited for."""
+        """Alias of the database whose commit enqueues it; "" when nothing is waited for. Raises InvalidTask."""
         wanted = getattr(task, "enqueue_on_commit", None)
         if wanted is None:
             wanted = self.config.ENQUEUE_ON_COMMIT
-        return DEFAULT_DB_ALIAS if wanted is True else wanted or ""
+        using: str = DEFAULT_DB_ALIAS if wanted is True else wanted or ""
+        if using and using not in connections:
+            known = ", ".join(map(repr, connections))
+            raise InvalidTask(f"enqueue_on_commit names the database {using!r}; DATABASES has {known}")
+        return using
 
     # Results
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, cast
-
-from asgiref.sync import sync_to_async
-from django.db import close_old_connections
 
 from ..attempt import Attempt, End, Ending, ending_of, trace_of
 from ..conf import get_settings
@@ -18,9 +16,8 @@ from ..direct import DirectSlot
 from ..exceptions import Bury, InvalidJob, RetryingError, Snooze
 from ..job import from_ms
 from ..routes import Handler, NoHandler
-from ..threads import SlotThread, close_used_connections
+from ..threads import SlotThread
 from .compat import (
-    Task,
     TaskContext,
     TaskResult,
     TaskResultStatus,
@@ -39,6 +36,8 @@ if TYPE_CHECKING:
     from ..lane import Lane
     from ..routes import Route
     from ..slot import Slot
+    from ..store import Store
+    from ..store.calls import Call as StoreCall
     from . import RetryingBackend
 
 logger = logging.getLogger("retrying.worker")
@@ -96,10 +95,20 @@ class TaskRoute:
         return handler
 
     def slot(self, lane: Lane) -> Slot:
-        return DirectSlot(lane, self.run)
+        return DirectSlot(lane, self)
 
     async def run(self, attempt: Attempt, message: dict[str, Any], thread: SlotThread) -> Ending:
-        """One attempt, from its first signal to its last."""
+        """One attempt of an async task, from its first signal to its last."""
+        try:
+            return await self._run(attempt, message).on_loop(thread)
+        finally:
+            await thread.end_job()
+
+    def run_in_thread(self, attempt: Attempt, message: dict[str, Any]) -> Ending:
+        """One attempt of a sync task."""
+        return self._run(attempt, message).in_thread()
+
+    def _run(self, attempt: Attempt, message: dict[str, Any]) -> _Run:
         try:
             told = TaskMessage.read(message)
         except ValueError as error:
@@ -109,41 +118,12 @@ class TaskRoute:
             raise Bury(f"TASKS has no backend {told.backend!r} that this worker could run it for")
         task = find(attempt.message_type)
         assert task is not None  # else handler() would have refused it
-        result = await _result(attempt, told, variant(task, told, attempt.job.priority), backend)
-        run = _Run(attempt, result, backend)
+        result = new_result(variant(task, told, attempt.job.priority), attempt.lease.job_id, told)
         if isinstance(task, RetryingTask) and callable(task.backoff) and attempt.policy.backoff is task.backoff:
             # As proposed for Django, it is given the task's result, where ours get the job.
             backoff = task.backoff
             attempt.policy = replace(attempt.policy, backoff=lambda error, _job: backoff(error, cast("Any", result)))
-        try:
-            return await run(thread)
-        finally:
-            await thread.end_job()
-
-
-async def _result(attempt: Attempt, message: TaskMessage, task: Task, backend: RetryingBackend) -> TaskResult:
-    """The running task's result. What the claim doesn't tell of earlier attempts is read from the store."""
-    result = new_result(task, attempt.lease.job_id, message)
-    fields: dict[str, bytes] = {}
-    if attempt.number > 1:
-        store = backend.layer.store
-        try:
-            fields = await store.arun(store.whole(attempt.channel, attempt.lease.job_id))
-        except RetryingError as error:
-            logger.warning("the task runs without the history of its attempts: %s %s", error, attempt)
-    if fields:
-        fill(result, fields, None)
-    else:
-        now = datetime.now(UTC)
-        change(
-            result,
-            status=TaskResultStatus.RUNNING,
-            enqueued_at=from_ms(attempt.job.created),
-            started_at=now,
-            last_attempted_at=now,
-            worker_ids=[""] * (attempt.number - 1) + [attempt.worker],
-        )
-    return result
+        return _Run(attempt, result, backend)
 
 
 class _Run:
@@ -153,13 +133,25 @@ class _Run:
         self._attempt = attempt
         self._result = result
         self._backend = backend
-        self._task = result.task
-        self._arguments: list[Any] = [TaskContext(task_result=result)] if self._task.takes_context else []
+        self._sender = type(backend)
+        now = datetime.now(UTC)
+        change(
+            result,
+            status=TaskResultStatus.RUNNING,
+            enqueued_at=from_ms(attempt.job.created),
+            started_at=now,
+            last_attempted_at=now,
+            worker_ids=[""] * (attempt.number - 1) + [attempt.worker],
+        )
 
-    async def __call__(self, thread: SlotThread) -> Ending:
+    async def on_loop(self, thread: SlotThread) -> Ending:
+        if self._attempt.number > 1:
+            with self._history_is_optional():
+                self._remember(await self._store.arun(self._history))
         await self._tell(task_started, thread)
         try:
-            ending = self._succeeded(await self._call(thread))
+            await thread.begin_job()
+            ending = self._succeeded(await self._call())
         except BaseException as error:  # a task must not take the worker with it
             ending = self._failed(error)
             if self._finished(ending):
@@ -169,29 +161,50 @@ class _Run:
                 await self._tell(task_finished, thread)
         return ending
 
-    async def _call(self, thread: SlotThread) -> Any:
-        if iscoroutinefunction(self._task.func):
-            await thread.begin_job()
-            return await self._task.func(*self._arguments, *self._result.args, **self._result.kwargs)
-        thread.shared = True
+    def in_thread(self) -> Ending:
+        """``on_loop``, where nothing needs to be awaited."""
+        if self._attempt.number > 1:
+            with self._history_is_optional():
+                self._remember(self._store.run(self._history))
+        task_started.send_robust(self._sender, task_result=self._result)
         try:
-            value, error = await _in_thread(self)
-        finally:
-            thread.shared = False
-        if error is not None:
-            raise error
-        return value
+            ending = self._succeeded(self._call())
+        except BaseException as error:
+            ending = self._failed(error)
+            if self._finished(ending):
+                task_finished.send_robust(self._sender, task_result=self._result)
+        else:
+            if self._finished(ending):
+                task_finished.send_robust(self._sender, task_result=self._result)
+        return ending
 
-    def _call_sync(self) -> tuple[Any, BaseException | None]:
-        # Only the function: what else there is to do costs several times as much in another thread. Its error as a
-        # value: a future can't carry each of them (StopIteration).
-        close_old_connections()
+    def _call(self) -> Any:
+        result = self._result
+        context: list[Any] = [TaskContext(task_result=result)] if result.task.takes_context else []
+        return result.task.func(*context, *result.args, **result.kwargs)
+
+    # What the claim doesn't tell of earlier attempts is read from the store
+
+    @property
+    def _store(self) -> Store:
+        return self._backend.layer.store
+
+    @property
+    def _history(self) -> StoreCall[dict[str, bytes]]:
+        return self._store.whole(self._attempt.channel, self._attempt.lease.job_id)
+
+    def _remember(self, fields: dict[str, bytes]) -> None:
+        if fields:
+            fill(self._result, fields, None)
+
+    @contextmanager
+    def _history_is_optional(self) -> Iterator[None]:
         try:
-            return self._task.func(*self._arguments, *self._result.args, **self._result.kwargs), None
-        except BaseException as error:  # told to the caller
-            return None, error
-        finally:
-            close_used_connections()
+            yield
+        except RetryingError as error:
+            logger.warning("the task runs without the history of its attempts: %s %s", error, self._attempt)
+
+    # How it ends
 
     def _succeeded(self, value: Any) -> Ending:
         keep = self._backend.config.RESULT_TTL
@@ -234,13 +247,8 @@ class _Run:
 
     async def _tell(self, signal: Any, thread: SlotThread) -> None:
         # Receivers see, and decide nothing: one that raises is logged by Django, and the task ends as it ended.
-        sender = type(self._backend)
-        if is_only_logged(signal, sender):
-            signal.send_robust(sender, task_result=self._result)
+        if is_only_logged(signal, self._sender):
+            signal.send_robust(self._sender, task_result=self._result)
         else:  # Django runs those that aren't async in a thread, here the slot's: they may use the database
             await thread.begin_job()
-            await signal.asend_robust(sender, task_result=self._result)
-
-
-#: Made once: to make it costs as much as to call it.
-_in_thread = sync_to_async(_Run._call_sync)
+            await signal.asend_robust(self._sender, task_result=self._result)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import threading
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -43,6 +45,32 @@ async def test_more_calls_than_threads_all_run(threads: Threads) -> None:
     calls = [threads.submit(lambda n=n: time.sleep(0.001) or n) for n in range(200)]  # type: ignore[misc]
     assert await asyncio.gather(*calls) == list(range(200))
     assert len(ours()) <= 4
+
+
+async def test_a_burst_of_short_calls_wakes_few_threads() -> None:
+    threads = Threads()
+    threads.size = 100
+    for _ in range(3):
+        names = await asyncio.gather(*(threads.submit(lambda: threading.current_thread().name) for _ in range(100)))
+    assert len(set(names)) < 20
+    await threads.close()
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_whatever_they_take_none_is_forgotten(threads: Threads, seed: int) -> None:
+    rng = random.Random(seed)
+    room, ended = asyncio.Semaphore(4), 0
+
+    async def call() -> None:
+        nonlocal ended
+        async with room:
+            await threads.submit(partial(time.sleep, rng.choice([0, 0, 0, 0.0001, 0.002])))
+        ended += 1
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(1000):
+            group.create_task(call())
+    assert ended == 1000
 
 
 async def test_one_after_the_other_they_share_a_thread(threads: Threads) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -10,7 +11,6 @@ import pytest
 from django.core.checks import run_checks
 
 from retrying import retry
-from retrying.backends import RetryingTask
 from retrying.checks import check_backport
 from tests.tasks.compat import InvalidTask, InvalidTaskBackend, task, task_backends
 from tests.tasks.outside import unlisted
@@ -140,12 +140,12 @@ def test_an_option_that_tasks_do_not_have() -> None:
 )
 def test_what_the_decorator_takes(fields: Any, words: str) -> None:
     with pytest.raises(InvalidTask, match=words):
-        RetryingTask(func=tasks.add.func, **fields)
+        replace(tasks.add, **fields)
 
 
 def test_a_policy_is_said_once() -> None:
     with pytest.raises(InvalidTask, match="either @retry under @task, or"):
-        RetryingTask(func=tasks.fails.func, max_attempts=3)
+        replace(tasks.fails, max_attempts=3)
 
 
 def test_retry_above_task_is_refused_in_words() -> None:

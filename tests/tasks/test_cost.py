@@ -21,3 +21,4 @@ def test_a_task_costs_at_most_a_quarter_more_than_a_message(redis_url: str) -> N
     cost = json.loads(ran.stdout)
     print(f"microseconds of CPU time per job: {cost}")
     assert cost["task"] <= 1.25 * cost["message"]
+    assert cost["sync task"] <= 1.25 * cost["sync message"]

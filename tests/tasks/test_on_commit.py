@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from asgiref.sync import async_to_sync, sync_to_async
 from django.db import transaction
 
 from retrying import jobs
-from tests.tasks.compat import TaskResultDoesNotExist, TaskResultStatus, task_enqueued
+from tests.tasks.compat import InvalidTask, TaskResultDoesNotExist, TaskResultStatus, task_enqueued
 from tests.tasks.sample import tasks
 
 CHANNEL = "tasks.default"
@@ -75,6 +76,24 @@ def test_by_option_and_not_for_one_task(settings: Any, option: Any) -> None:
         tasks.add.using(enqueue_on_commit=False).enqueue(2)
         assert ready() == 1
     assert ready() == 2
+
+
+def test_by_the_task() -> None:
+    """As ``@task(enqueue_on_commit=True)`` makes it; what the call says goes over it."""
+    task = replace(tasks.add, enqueue_on_commit=True)
+    with transaction.atomic():
+        result = task.enqueue(1)
+        assert ready() == 0
+        task.using(enqueue_on_commit=False).enqueue(2)
+        assert ready() == 1
+    assert ready() == 2
+    assert task.get_result(result.id).args == [1]
+
+
+def test_a_database_that_does_not_exist() -> None:
+    with pytest.raises(InvalidTask, match="enqueue_on_commit names the database 'nowhere'; DATABASES has 'default'"):
+        tasks.add.using(enqueue_on_commit="nowhere").enqueue(1)
+    assert ready() == 0
 
 
 def test_the_innermost_savepoint_counts() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from channels.routing import ProtocolTypeRouter
 from django.db import connection
 
-from retrying import InvalidJob, State, enqueue, jobs
+from retrying import InvalidJob, State, current_job, enqueue, jobs
 from retrying.backends import registry
 from retrying.layers import get_layer
 from retrying.management.routes import routes_for
@@ -19,7 +20,7 @@ from retrying.routes import NoRoute
 from retrying.testing import run_until_idle
 from retrying.worker import Worker
 from tests.conftest import await_for
-from tests.tasks.compat import TaskResultStatus
+from tests.tasks.compat import TaskResultStatus, task_finished, task_started
 from tests.tasks.sample import tasks
 
 CHANNEL = "tasks.default"
@@ -65,9 +66,11 @@ def test_current_job(name: str) -> None:
     assert result.return_value == [result.id, CHANNEL, 1]
 
 
-def test_one_task_leaves_nothing_in_the_context_of_the_next() -> None:
-    assert done(tasks.paints, "red") == "none"
-    first, second = tasks.paints.enqueue("green"), tasks.paints.enqueue("blue")
+@pytest.mark.parametrize("name", ["paints", "paints_in_thread"])
+def test_one_task_leaves_nothing_in_the_context_of_the_next(name: str) -> None:
+    task = getattr(tasks, name)
+    assert done(task, "red") == "none"
+    first, second = task.enqueue("green"), task.enqueue("blue")
     run_until_idle(CHANNEL)
     for result in (first, second):
         result.refresh()
@@ -96,6 +99,42 @@ async def test_connections_live_as_in_the_request_cycle(
         (used,) = tasks.CONNECTIONS
         assert (used.connection is not None) is kept
     assert used.connection is None
+
+
+async def test_async_to_sync_in_a_sync_task_runs_on_the_worker_s_loop() -> None:
+    async with working(1):
+        result = await finished(await tasks.asks_the_loop.aenqueue())
+    assert result.return_value == [id(asyncio.get_running_loop()), result.id]
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_receivers_of_a_sync_task_are_called_in_its_thread_and_context() -> None:
+    heard: list[tuple[str, str, str]] = []
+
+    def receiver(signal: Any, task_result: Any, **_: Any) -> None:
+        name = "started" if signal is task_started else "finished"
+        heard.append((name, threading.current_thread().name, current_job().id))
+
+    async def async_receiver(signal: Any, task_result: Any, **_: Any) -> None:
+        heard.append(("async", threading.current_thread().name, current_job().id))
+
+    for signal in (task_started, task_finished):
+        signal.connect(receiver)
+    task_finished.connect(async_receiver)
+    try:
+        async with working(1):
+            result = await finished(await tasks.counts_rows.aenqueue())
+    finally:
+        for signal in (task_started, task_finished):
+            signal.disconnect(receiver)
+        task_finished.disconnect(async_receiver)
+    thread, _ = result.return_value
+    main = threading.current_thread().name
+    assert sorted(heard) == [
+        ("async", main, result.id),
+        ("finished", thread, result.id),
+        ("started", thread, result.id),
+    ]
 
 
 @pytest.mark.alone

@@ -10,7 +10,7 @@ import time
 from contextvars import ContextVar
 from typing import Any
 
-from asgiref.sync import sync_to_async
+from asgiref.sync import async_to_sync, sync_to_async
 from django.db import connection, connections
 
 import retrying
@@ -128,6 +128,23 @@ async def paints(colour: str) -> str:
     before = COLOUR.get()
     COLOUR.set(colour)
     return before
+
+
+@task
+def paints_in_thread(colour: str) -> str:
+    before = COLOUR.get()
+    COLOUR.set(colour)
+    return before
+
+
+@task
+def asks_the_loop() -> list[Any]:
+    """Which loop async_to_sync() finds, and which job is known there."""
+
+    async def ask() -> list[Any]:
+        return [id(asyncio.get_running_loop()), retrying.current_job().id]
+
+    return async_to_sync(ask)()
 
 
 #: Each thread's own, of those that ran ``counts_rows``.
