@@ -45,8 +45,8 @@ with the others, in another order each round, unless it has a †. Peers run at 
 below; [`benchmarks/README.md`](../benchmarks/README.md) says how each figure is taken, and how to repeat one."""
 
 KILLED = """\
-1,000 jobs of 20 ms at concurrency 10 (1 where a worker takes one at a time). The worker's whole process tree is killed
-after 300, and a new one starts at once."""
+600 jobs of 20 ms at concurrency 10 (1 where a worker takes one at a time). The worker's whole process tree is killed
+after 300, and a new one starts at once: the last of all began so many seconds after the kill."""
 
 
 def write(results: Results, peers: dict[str, Peer]) -> None:

@@ -83,7 +83,7 @@ CRASH = (
     Column("under way", "crash", ("orphans",), whole),
     Column("not run", "crash", ("lost",), whole),
     Column("done, run again", "crash", ("doubled",), whole),
-    Column("all back after, s", "crash", ("rescue",)),
+    Column("last began after, s", "crash", ("rescue",)),
 )
 PERSISTENCE = (
     *(Column(f"drain/s, {kept}", "persistence", ("rate",), whole, persistence=kept) for kept in ("everysec", "always")),
