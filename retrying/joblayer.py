@@ -8,18 +8,18 @@ import os
 import socket
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from asgiref.sync import AsyncToSync
 from channels.exceptions import ChannelFull
 from channels_redis.serializers import registry
 from channels_redis.utils import decode_hosts
+from msgspec.structs import replace
 from redis.exceptions import RedisError
 
 from .conf import get_settings
 from .exceptions import InvalidJob
-from .message import new_id, new_job
+from .message import JobOptions, new_id, new_job
 from .store import Store
 from .store.calls import Burial, Call, Enqueued, Lease, NewJob, Piece, T
 
@@ -78,8 +78,9 @@ class JobLayer:
     async def send_job(self, channel: str, message: dict[str, Any]) -> None:
         """Store a message as a job. Raises ChannelFull when a given capacity is reached, StoreUnavailable, StoreFull,
         InvalidJob (too large, or not serializable)."""
-        job = new_job(self.encode(message), max_bytes=get_settings().MAX_MESSAGE_BYTES, expires=self._job_expiry)
-        await self.arun(self.enqueue_call(channel, [job]))
+        options: JobOptions = {} if self._job_expiry is None else {"expires": self._job_expiry}
+        job = new_job(self.encode(message), max_bytes=get_settings().MAX_MESSAGE_BYTES, **options)
+        await self.asend_one(channel, job)
 
     def encode(self, message: dict[str, Any]) -> bytes:
         """A job's payload. Raises InvalidJob when the layer's serializer can't take the message."""
@@ -104,6 +105,17 @@ class JobLayer:
             if pattern.match(channel):
                 return int(limit)
         return self._job_capacity
+
+    def send_one(self, channel: str, job: NewJob) -> Enqueued:
+        """Store a job; blocks. Raises ChannelFull when a given capacity is reached."""
+        call = self.store.enqueue_each(channel, [job], capacity=self.capacity_of(channel))
+        return _accepted(channel, self.store.run(call)[0])
+
+    async def asend_one(self, channel: str, job: NewJob) -> Enqueued:
+        """``send_one`` from async code: together with what else the running event loop sends meanwhile."""
+        if asyncio.get_running_loop() in AsyncToSync.loop_thread_executors:  # see arun
+            return self.send_one(channel, job)
+        return _accepted(channel, await self.store.send(channel, job, capacity=self.capacity_of(channel)))
 
     def enqueue_call(self, channel: str, jobs: Sequence[NewJob]) -> Call[list[Enqueued]]:
         """The request that stores ``jobs``; running it raises ChannelFull when a given capacity would be exceeded."""
@@ -172,6 +184,12 @@ class JobLayer:
     async def adopt(self, channel: str) -> int:
         """Move messages that processes of the plain layer left for ``channel`` into the store. Returns how many."""
         return 0
+
+
+def _accepted(channel: str, stored: Enqueued | None) -> Enqueued:
+    if stored is None:
+        raise ChannelFull(channel)
+    return stored
 
 
 def _refused_when_full(channel: str, call: Call[T]) -> Call[T]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 import re
-import secrets
+from binascii import b2a_base64
 from datetime import datetime, timedelta
 from typing import Any, Literal, TypedDict, Unpack
 
@@ -21,23 +22,50 @@ MAX_DEPTH = 64
 MAX_SECONDS = 100 * 365 * 86400
 
 
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")
+
+
 def new_id() -> str:
     """A random id: 22 URL-safe characters, 128 bits."""
-    return secrets.token_urlsafe(16)
+    return b2a_base64(os.urandom(16)).translate(_URL_SAFE)[:22].decode()
 
 
-def check_json(value: Any, path: str = "message", depth: int = 0) -> None:
+def check_json(value: Any, path: str = "message") -> None:
     """Raise InvalidJob naming the path of the first value that isn't plain JSON."""
+    if not _is_json(value, MAX_DEPTH):
+        _explain(value, path, 0)
+
+
+def _is_json(value: Any, room: int) -> bool:
+    """Whether a value is plain JSON for sure; a subclass of a plain type, say, is left to ``_explain``."""
+    kind = type(value)
+    if kind is str or kind is bool or value is None:
+        return True
+    if kind is int:
+        return -(2**63) <= value < 2**64  # type: ignore[no-any-return]
+    if kind is float:
+        return math.isfinite(value)
+    if not room:
+        return False
+    if kind is dict:
+        for key, item in value.items():
+            if type(key) is not str or not (type(item) is str or _is_json(item, room - 1)):
+                return False
+        return True
+    return (kind is list or kind is tuple) and all(_is_json(item, room - 1) for item in value)
+
+
+def _explain(value: Any, path: str, depth: int) -> None:
     if depth > MAX_DEPTH:
         raise InvalidJob(f"{path} is nested deeper than {MAX_DEPTH} levels; send less, or a reference to it")
     if isinstance(value, dict):
         for key, item in value.items():
             if not isinstance(key, str):
                 raise InvalidJob(f"{path} has the key {key!r}; JSON keys are strings")
-            check_json(item, f"{path}[{key!r}]", depth + 1)
+            _explain(item, f"{path}[{key!r}]", depth + 1)
     elif isinstance(value, (list, tuple)):
         for index, item in enumerate(value):
-            check_json(item, f"{path}[{index}]", depth + 1)
+            _explain(item, f"{path}[{index}]", depth + 1)
     elif problem := _not_json(value):
         raise InvalidJob(f"{path} is {problem}")
 
@@ -151,14 +179,16 @@ def new_job(payload: bytes, *, max_bytes: int, **options: Unpack[JobOptions]) ->
 
     Raises InvalidJob naming the argument and its limit, TypeError for an unknown argument.
     """
+    if len(payload) > max_bytes:
+        raise InvalidJob(f"the message takes {len(payload)} bytes, the limit is {max_bytes}; send a reference to it")
+    if not options:
+        return NewJob(id=new_id(), payload=payload)
     if unknown := options.keys() - JobOptions.__annotations__.keys():
         raise TypeError(f"a job takes {', '.join(JobOptions.__annotations__)}; got {', '.join(sorted(unknown))}")
     job_id, topic = options.get("job_id"), options.get("topic")
     policy: object = options.get("policy")
     priority: object = options.get("priority", 0)
     run_at: object = options.get("run_at")
-    if len(payload) > max_bytes:
-        raise InvalidJob(f"the message takes {len(payload)} bytes, the limit is {max_bytes}; send a reference to it")
     if job_id is not None:
         check_job_id(job_id)
     if topic is not None:

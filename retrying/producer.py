@@ -26,7 +26,7 @@ def enqueue(channel: str, message: dict[str, Any], *, using: str = "default", **
     """
     layer = get_layer(using)
     job = prepare(layer, channel, message, options)
-    return _stored(channel, job, options, layer.store.run(layer.enqueue_call(channel, [job])))
+    return _stored(channel, job, options, layer.send_one(channel, job))
 
 
 async def aenqueue(
@@ -35,7 +35,7 @@ async def aenqueue(
     """``enqueue`` for async code."""
     layer = get_layer(using)
     job = prepare(layer, channel, message, options)
-    return _stored(channel, job, options, await layer.arun(layer.enqueue_call(channel, [job])))
+    return _stored(channel, job, options, await layer.asend_one(channel, job))
 
 
 def prepare(layer: JobLayer, channel: str, message: dict[str, Any], options: JobOptions) -> NewJob:
@@ -49,8 +49,7 @@ def prepare(layer: JobLayer, channel: str, message: dict[str, Any], options: Job
     return new_job(layer.encode(message), max_bytes=get_settings().MAX_MESSAGE_BYTES, **options)
 
 
-def _stored(channel: str, job: NewJob, options: JobOptions, reply: list[Enqueued]) -> Job:
-    (result,) = reply
+def _stored(channel: str, job: NewJob, options: JobOptions, result: Enqueued) -> Job:
     held = result.id != job.id  # another job holds the unique name
     return Job(
         id=result.id,

@@ -122,8 +122,7 @@ class RetryingBackend(BaseTaskBackend):
         if using := self._commits_with(task):
             await sync_to_async(transaction.on_commit)(partial(self._send, new), using=using)
             return new.result
-        layer = self.layer
-        (stored,) = await layer.arun(layer.enqueue_call(new.channel, [new.job]))
+        stored = await self.layer.asend_one(new.channel, new.job)
         self._stored(new, stored)
         if stored.new and is_only_logged(task_enqueued, type(self)):
             task_enqueued.send_robust(type(self), task_result=new.result)
@@ -132,8 +131,7 @@ class RetryingBackend(BaseTaskBackend):
         return new.result
 
     def _send(self, new: Prepared) -> None:
-        layer = self.layer
-        (stored,) = layer.store.run(layer.enqueue_call(new.channel, [new.job]))
+        stored = self.layer.send_one(new.channel, new.job)
         self._stored(new, stored)
         if stored.new:
             task_enqueued.send_robust(type(self), task_result=new.result)

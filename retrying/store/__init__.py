@@ -11,11 +11,13 @@ import logging
 import math
 import random
 import time
+import weakref
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any, TypeVar
 
+from msgspec.structs import replace
 from redis import exceptions as errors
 from redis.exceptions import RedisError
 
@@ -52,9 +54,11 @@ from .calls import (
 )
 from .connections import Connections
 from .keys import Keys
+from .outbox import Outbox
 from .scripts import script
 from .throttle import Throttle
 from .topic import parse_ends, parse_slice
+from .wire import Stale
 
 __all__ = ["Limits", "Store"]
 
@@ -108,22 +112,41 @@ def ms(seconds: float) -> int:
 
 
 class _Tries:
-    """Of one request: how often it failed, and whether it is worth another one."""
+    """Of a request that failed: whether it is sent again, when, and what."""
 
-    def __init__(self) -> None:
+    def __init__(self, call: Call[Any]) -> None:
+        self._call = call
         self._moved = self._failed = 0
+        self._stale = self._forgotten = False
 
-    @property
-    def began(self) -> bool:
-        return bool(self._moved or self._failed)
-
-    def end_with(self, error: RedisError) -> bool:
-        """Count ``error``; True when it is the last word."""
+    def after(self, error: RedisError) -> float:
+        """Seconds to wait before the next try. Raises what is to be said of ``error`` when it was the last one."""
+        self._forgotten = isinstance(error, errors.NoScriptError)
+        if self._forgotten:
+            return 0.0
+        if isinstance(error, Stale) and not self._stale:
+            self._stale = True
+            return 0.0
         if isinstance(error, MOVING) or type(error) is errors.ClusterError:  # the latter: sent to and fro between nodes
             self._moved += 1
-            return self._moved >= MOVING_TRIES
-        self._failed += 1
-        return self._failed >= TRIES or not _passes(error)
+            last = self._moved >= MOVING_TRIES
+        else:
+            self._failed += 1
+            last = self._failed >= TRIES or not _passes(error)
+        if last:
+            raise _translate(error) from error
+        return PAUSE * random.uniform(1, 2)
+
+    def request(self) -> tuple[calls.Arg, ...]:
+        call = self._call
+        began = self._moved or self._failed or self._stale
+        args = call.repeat_args if began and call.repeat_args is not None else call.args
+        script = ("EVAL", call.script.text) if self._forgotten else ("EVALSHA", call.script.sha)
+        return (*script, len(call.keys), *call.keys, *args)
+
+
+def _request(call: Call[Any]) -> tuple[calls.Arg, ...]:
+    return ("EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.args)
 
 
 def _passes(error: RedisError) -> bool:
@@ -154,6 +177,9 @@ class Store:
         self.prefix = prefix
         self.limits = limits or Limits()
         self._keys: dict[str, Keys] = {}
+        self._outboxes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Outbox]] = (
+            weakref.WeakKeyDictionary()
+        )
         #: Channel -> when this process last told the store that it is in use, by the monotonic clock.
         self._remembered: dict[str, float] = {}
 
@@ -182,41 +208,37 @@ class Store:
         return answer
 
     def _run(self, call: Call[T]) -> T:
-        tries = _Tries()
+        try:
+            return call.parse(self.connections.wire().ask(*_request(call)))
+        except RedisError as error:
+            failure = error
+        tries = _Tries(call)
         while True:
+            pause = tries.after(failure)
+            if isinstance(failure, errors.ReadOnlyError):
+                self.connections.reconnect()
+            time.sleep(pause)
             try:
-                client = self.connections.sync()
-                try:
-                    return call.parse(client.evalsha(*self._request(call, tries)))
-                except errors.NoScriptError:
-                    return call.parse(client.eval(*self._request(call, tries, whole=True)))
+                return call.parse(self.connections.wire().ask(*tries.request()))
             except RedisError as error:
-                if tries.end_with(error):
-                    raise _translate(error) from error
-                if isinstance(error, errors.ReadOnlyError):
-                    self.connections.reconnect()
-                time.sleep(PAUSE * random.uniform(1, 2))
+                failure = error
 
     async def _arun(self, call: Call[T]) -> T:
-        client = self.connections.async_()
-        tries = _Tries()
+        wire = self.connections.async_wire()
+        try:
+            return call.parse(await wire.ask(*_request(call)))
+        except RedisError as error:
+            failure = error
+        tries = _Tries(call)
         while True:
+            pause = tries.after(failure)
+            if isinstance(failure, errors.ReadOnlyError):
+                await self.connections.areconnect()
+            await asyncio.sleep(pause)
             try:
-                try:
-                    return call.parse(await client.evalsha(*self._request(call, tries)))
-                except errors.NoScriptError:
-                    return call.parse(await client.eval(*self._request(call, tries, whole=True)))
+                return call.parse(await wire.ask(*tries.request()))
             except RedisError as error:
-                if tries.end_with(error):
-                    raise _translate(error) from error
-                if isinstance(error, errors.ReadOnlyError):
-                    await self.connections.areconnect()
-                await asyncio.sleep(PAUSE * random.uniform(1, 2))
-
-    @staticmethod
-    def _request(call: Call[Any], tries: _Tries, *, whole: bool = False) -> tuple[Any, ...]:
-        args = call.repeat_args if tries.began and call.repeat_args is not None else call.args
-        return (call.script.text if whole else call.script.sha, len(call.keys), *call.keys, *args)
+                failure = error
 
     # Producers
 
@@ -229,6 +251,18 @@ class Store:
     ) -> Call[list[Enqueued | None]]:
         """Store ``jobs``, each by itself; None for each that would exceed ``capacity``."""
         return self._enqueue(channel, jobs, capacity, "each", calls.enqueued_parser(jobs))
+
+    async def send(self, channel: str, job: NewJob, *, capacity: int | None = None) -> Enqueued | None:
+        """Store ``job``, together with those that others of the running event loop send meanwhile; None when
+        ``capacity`` would be exceeded."""
+        loop = asyncio.get_running_loop()
+        outboxes = self._outboxes.get(loop)
+        if outboxes is None:
+            outboxes = self._outboxes[loop] = {}
+        outbox = outboxes.get(channel)
+        if outbox is None:
+            outbox = outboxes[channel] = Outbox(self, channel)
+        return await outbox.put(job, capacity)
 
     def enqueue_piece(
         self, channel: str, jobs: Sequence[NewJob], *, batch: str | None, first: int, capacity: int | None = None

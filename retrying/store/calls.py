@@ -27,8 +27,7 @@ class Settled(IntEnum):
     """The lease was given to another worker: nothing was changed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Call(Generic[T]):
+class Call(msgspec.Struct, Generic[T], frozen=True):
     """One run of a script. Safe to repeat: see each script's header."""
 
     script: Script

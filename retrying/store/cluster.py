@@ -50,6 +50,8 @@ class Cluster(redis.cluster.RedisCluster):
         finally:
             self._places.release()
 
+    ask = execute_command
+
 
 class _PubSub(redis.asyncio.cluster.ClusterPubSub):
     """On the node of its first channel. It may come before the client's first request: then it asks for the layout."""
@@ -83,6 +85,8 @@ class AsyncCluster(redis.asyncio.cluster.RedisCluster):
             raise NotConnected(str(error)) from error
         finally:
             self._places.release()
+
+    ask = execute_command
 
     def pubsub(self, *args: Any, **options: Any) -> _PubSub:
         return _PubSub(self, *args, **options)

@@ -27,6 +27,7 @@ from ..reconnect import end
 from .cluster import AsyncCluster, Cluster
 from .server import Kind, Server
 from .transport import hardened
+from .wire import AsyncWire, Kept, Line, Wire
 
 logger = logging.getLogger("retrying.store")
 
@@ -106,43 +107,72 @@ class Connections:
         self.host = dict(host)
         self.server = Server.of(self.host)
         self._sync: Client | None = None
+        self._wire: Wire | None = None
         self._process = 0
         self._lock = threading.Lock()
-        self._async: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[AsyncClient, AsyncGenerator[None]]] = (
-            weakref.WeakKeyDictionary()
-        )
+        self._async: weakref.WeakKeyDictionary[
+            asyncio.AbstractEventLoop, tuple[AsyncClient, AsyncWire, AsyncGenerator[None]]
+        ] = weakref.WeakKeyDictionary()
 
     def sync(self) -> redis.Redis:
         """The process' client: thread-safe, another one after a fork. A cluster's connects here: ConnectionError."""
         if self._sync is None or self._process != os.getpid():
             with self._lock:
                 if self._sync is None or self._process != os.getpid():
-                    self._sync, self._process = self._make_sync(), os.getpid()
+                    self._sync = client = self._make_sync()
+                    self._wire = client if isinstance(client, Cluster) else self._kept(client.connection_pool)
+                    self._process = os.getpid()
         return cast(redis.Redis, self._sync)  # a cluster's has the same commands
+
+    def wire(self) -> Wire:
+        """What the process' requests go out on; thread-safe. A cluster's connects here: ConnectionError."""
+        wire = self._wire
+        if wire is None or self._process != os.getpid():
+            self.sync()
+            wire = self._wire
+            assert wire is not None
+        return wire
+
+    def _kept(self, pool: Any) -> Kept:
+        options = self._options()
+        return Kept(pool, most=options["max_connections"], wait=options["timeout"])
 
     def async_(self) -> redis.asyncio.Redis:
         """The running event loop's client; closed with the loop."""
+        return cast(redis.asyncio.Redis, self._of_loop()[0])
+
+    def async_wire(self) -> AsyncWire:
+        """What the running event loop's requests go out on."""
+        return self._of_loop()[1]
+
+    def _of_loop(self) -> tuple[AsyncClient, AsyncWire, AsyncGenerator[None]]:
         loop = asyncio.get_running_loop()
         kept = self._async.get(loop)
         if kept is None:
             client = self._make_async()
+            wire: AsyncWire = (
+                client
+                if isinstance(client, AsyncCluster)
+                else Line(client.connection_pool, timeout=self.socket_timeout)
+            )
             closing = _close_with_loop(client)
             with contextlib.suppress(StopIteration):
                 closing.__anext__().send(None)  # up to its yield, which awaits nothing: the loop knows it from here on
             _closings.setdefault(loop, set()).add(closing)
-            kept = self._async[loop] = (client, closing)
-        return cast(redis.asyncio.Redis, kept[0])
+            kept = self._async[loop] = (client, wire, closing)
+        return kept
 
     async def aclose(self) -> None:
         """Close the running loop's connections."""
         loop = asyncio.get_running_loop()
         if kept := self._async.pop(loop, None):
-            _closings.get(loop, set()).discard(kept[1])
-            await kept[1].aclose()
+            _, _, closing = kept
+            _closings.get(loop, set()).discard(closing)
+            await closing.aclose()
 
     def close(self) -> None:
         """Close the sync connections."""
-        client, self._sync = self._sync, None
+        client, self._sync, self._wire = self._sync, None, None
         if isinstance(client, Cluster):
             client.close()
         elif client is not None:

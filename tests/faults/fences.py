@@ -176,8 +176,8 @@ FENCES = (
     Fence(
         "a script that the server forgot is not sent again",
         "retrying/store/__init__.py",
-        "return call.parse(client.eval(*self._request(call, tries, whole=True)))",
-        "raise",
+        "self._forgotten = isinstance(error, errors.NoScriptError)",
+        "self._forgotten = False",
         (_STORE + "scripts_come_back_after_a_flush",),
     ),
     Fence(

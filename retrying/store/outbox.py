@@ -1,0 +1,108 @@
+"""Jobs that several callers of one event loop send at the same time go together, in few requests."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections import deque
+from typing import TYPE_CHECKING
+
+from .calls import Enqueued, NewJob
+
+if TYPE_CHECKING:
+    from . import Store
+
+#: Most jobs and bytes that one request stores: bounds what is in memory, and one script's time on the server.
+MAX_JOBS = 500
+MAX_BYTES = 512 * 1024
+#: Requests on their way at a time: while the server works on one, the next one comes.
+MAX_REQUESTS = 4
+
+Waiting = tuple[NewJob, "asyncio.Future[Enqueued | None]"]
+
+
+class Outbox:
+    """Of one channel and event loop.
+
+    A job that comes while nothing is on its way goes at once. Those that come meanwhile wait for its reply, or until
+    they fill a request; each caller gets what became of its own.
+    """
+
+    def __init__(self, store: Store, channel: str) -> None:
+        self._store = store
+        self._channel = channel
+        self._capacity: int | None = None
+        self._waiting: deque[Waiting] = deque()
+        self._bytes = 0
+        self._requests = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def put(self, job: NewJob, capacity: int | None) -> Enqueued | None:
+        """Store a job; None when ``capacity`` (jobs waiting in the channel) would be exceeded.
+
+        Raises as Store.arun. Cancelled, it may have been stored.
+        """
+        self._capacity = capacity
+        if self._requests:
+            return await self._wait(job)
+        self._requests = 1
+        try:
+            (found,) = await self._store.arun(self._store.enqueue_each(self._channel, [job], capacity=capacity))
+            return found
+        finally:
+            self._requests -= 1
+            self._begin()
+
+    def _wait(self, job: NewJob) -> asyncio.Future[Enqueued | None]:
+        future: asyncio.Future[Enqueued | None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((job, future))
+        self._bytes += len(job.payload)
+        if (len(self._waiting) >= MAX_JOBS or self._bytes >= MAX_BYTES) and self._requests < MAX_REQUESTS:
+            self._begin()
+        return future
+
+    def _begin(self) -> None:
+        if batch := self._next():
+            self._requests += 1
+            task = asyncio.get_running_loop().create_task(self._send(batch))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def _next(self) -> list[Waiting]:
+        """Take what goes in one request."""
+        batch: list[Waiting] = []
+        size = 0
+        while self._waiting and len(batch) < MAX_JOBS and size < MAX_BYTES:
+            job, future = self._waiting.popleft()
+            self._bytes -= len(job.payload)
+            if not future.done():  # else nobody waits any more
+                size += len(job.payload)
+                batch.append((job, future))
+        return batch
+
+    async def _send(self, batch: list[Waiting]) -> None:
+        try:
+            while batch:
+                await self._store_batch(batch)
+                batch = self._next()
+        finally:
+            self._requests -= 1
+
+    async def _store_batch(self, batch: list[Waiting]) -> None:
+        jobs = [job for job, _ in batch]
+        try:
+            found = await self._store.arun(self._store.enqueue_each(self._channel, jobs, capacity=self._capacity))
+        except asyncio.CancelledError:  # the loop ends
+            for _, future in batch:
+                future.cancel()
+            raise
+        except Exception as error:
+            for _, future in batch:
+                if not future.done():
+                    own = copy.copy(error)  # an exception grows a traceback where it is raised
+                    own.__cause__ = error.__cause__
+                    future.set_exception(own)
+        else:
+            for (_, future), one in zip(batch, found, strict=True):
+                if not future.done():
+                    future.set_result(one)

@@ -1,0 +1,186 @@
+"""How requests reach one server: on connections that stay, with little of redis-py's work for each command.
+
+redis-py connects (TLS, passwords, Sentinel) and knows when to connect again. Its clients take a connection from their
+pool, look whether it still lives and give it back, for every command; here a thread keeps what it used, and an event
+loop has one connection on which requests go out as they come. Nothing is sent twice here: the store decides that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from queue import Empty, SimpleQueue
+from typing import Any, Protocol
+
+import hiredis
+from redis.exceptions import ConnectionError as NotConnected
+from redis.exceptions import InvalidResponse, RedisError
+from redis.exceptions import TimeoutError as NoReply
+
+from .calls import Arg
+
+_MORE = object()
+
+
+class Stale(NotConnected):
+    """A connection that had been idle was closed meanwhile: worth another try at once."""
+
+
+class Wire(Protocol):
+    """What a store sends its requests on."""
+
+    def ask(self, *words: Arg) -> Any:
+        """The reply to a command. Raises redis-py's errors."""
+
+
+class AsyncWire(Protocol):
+    async def ask(self, *words: Arg) -> Any: ...
+
+
+class Kept:
+    """A process' connections to a server: as many as there are requests at a time, the one used last first."""
+
+    def __init__(self, pool: Any, *, most: int, wait: float) -> None:
+        """``pool``: of redis-py, makes the connections. ``most`` of them; a request waits ``wait`` seconds for one."""
+        self._pool = pool
+        self._wait = wait
+        self._idle: list[Any] = []
+        self._places: SimpleQueue[None] = SimpleQueue()
+        for _ in range(most):
+            self._places.put(None)
+
+    def ask(self, *words: Arg) -> Any:
+        request = hiredis.pack_command(words)  # type: ignore[arg-type]  # a union of what it takes
+        try:
+            self._places.get(timeout=self._wait)
+        except Empty:
+            raise NotConnected("no connection became free") from None
+        try:
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                connection = self._pool.make_connection()
+            was_idle = connection.is_connected
+            try:
+                if not was_idle:
+                    connection.connect()
+                connection.send_packed_command((request,))
+                return connection.read_response(disable_decoding=True)
+            except NotConnected as error:
+                connection.disconnect()
+                if was_idle and type(error) is NotConnected:
+                    raise Stale(str(error)) from error
+                raise
+            except RedisError:
+                raise  # an answer, or a timeout, after which redis-py has disconnected
+            except BaseException:
+                connection.disconnect()  # interrupted: what comes would answer the next request
+                raise
+            finally:
+                self._idle.append(connection)  # a disconnected one connects when it is used next
+        finally:
+            self._places.put(None)
+
+
+class Line:
+    """The connection of an event loop: requests go out as they come, replies come back in that order."""
+
+    def __init__(self, pool: Any, *, timeout: float | None) -> None:
+        """``pool``: of redis.asyncio, gives the connection. ``timeout``: seconds until a reply; None: for ever."""
+        self._pool = pool
+        self._timeout = timeout
+        self._connecting = asyncio.Lock()
+        self._replies: _Replies | None = None
+
+    async def ask(self, *words: Arg) -> Any:
+        replies = self._replies
+        if replies is None or replies.closed:
+            replies = await self._connect()
+        return await replies.to(hiredis.pack_command(words))  # type: ignore[arg-type]
+
+    async def _connect(self) -> _Replies:
+        async with self._connecting:
+            if self._replies is not None:
+                if not self._replies.closed:
+                    return self._replies
+                connection, self._replies = self._replies.connection, None
+                try:
+                    await connection.disconnect()
+                finally:
+                    await self._pool.release(connection)
+            self._replies = _Replies(await self._pool.get_connection(), self._timeout)
+            return self._replies
+
+
+class _Replies:
+    """Of one connection, from its making to its end."""
+
+    def __init__(self, connection: Any, timeout: float | None) -> None:
+        self.connection = connection
+        self._timeout = timeout
+        self._loop = asyncio.get_running_loop()
+        self._writer: asyncio.StreamWriter = connection._writer
+        self._waiting: deque[tuple[asyncio.Future[Any], float]] = deque()
+        self._watch: asyncio.TimerHandle | None = None
+        self._parser = hiredis.Reader(
+            protocolError=InvalidResponse, replyError=connection._parser.parse_error, notEnoughData=_MORE
+        )
+        # What arrives goes to the futures at once: a task that awaits a stream's read would cost as much again.
+        # The reader is kept, its protocol holds it weakly.
+        self._reader: Any = connection._reader
+        self._reader.feed_data = self._feed
+        self._reader.feed_eof = lambda: self._lose(NotConnected, "the server closed the connection")
+        self._reader.set_exception = lambda error: self._lose(NotConnected, f"the connection was lost: {error}")
+
+    @property
+    def closed(self) -> bool:
+        return self._writer.is_closing()
+
+    def to(self, request: bytes) -> asyncio.Future[Any]:
+        """The reply to a request, which is sent now."""
+        try:
+            self._writer.write(request)
+        except RuntimeError as error:  # how uvloop refuses a socket that the peer has reset
+            self._lose(NotConnected, f"the connection was reset: {error}")
+            raise NotConnected(f"the connection was reset: {error}") from error
+        future = self._loop.create_future()
+        self._waiting.append((future, self._loop.time()))
+        if self._watch is None and self._timeout is not None:
+            self._watch = self._loop.call_later(self._timeout, self._look, self._timeout)
+        return future
+
+    def _feed(self, data: bytes) -> None:
+        try:
+            self._parser.feed(data)
+            while (reply := self._parser.gets()) is not _MORE:
+                if isinstance(reply, hiredis.PushNotification):
+                    continue
+                future, _ = self._waiting.popleft()
+                if future.done():
+                    continue  # nobody waits any more
+                if isinstance(reply, Exception):
+                    future.set_exception(reply)
+                else:
+                    future.set_result(reply)
+        except (InvalidResponse, IndexError) as error:  # no reply, or one that nobody asked for
+            self._lose(NotConnected, f"the server sent what isn't a reply: {error!r}")
+
+    def _look(self, timeout: float) -> None:
+        """End the connection when the oldest request had no reply in time; one timer serves all."""
+        self._watch = None
+        if self._waiting:
+            due = self._waiting[0][1] + timeout
+            if due <= self._loop.time():
+                self._lose(NoReply, f"no reply within {timeout:g} s")
+            else:
+                self._watch = self._loop.call_at(due, self._look, timeout)
+
+    def _lose(self, kind: type[RedisError], what: str) -> None:
+        self._writer.transport.abort()
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+        waiting, self._waiting = self._waiting, deque()
+        for future, _ in waiting:
+            if not future.done():
+                future.set_exception(kind(what))  # one each: an exception grows a traceback where it is raised

@@ -1,0 +1,202 @@
+"""Connections that stay, jobs of concurrent callers in few requests: what each caller gets, whatever fails."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+import retrying.store as store_module
+from project.development.valkey import Valkey
+from retrying import StoreFull, StoreUnavailable
+from retrying.store import Store
+from retrying.store.calls import NewJob
+from retrying.store.outbox import MAX_JOBS
+from tests.faults.proxy import Proxy
+
+CHANNEL = "work"
+
+
+@pytest.fixture
+def server(redis_url: str) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(redis_url, decode_responses=True) as client:
+        yield client
+
+
+def job(id: str, **options: Any) -> NewJob:
+    return NewJob(id=id, payload=b"p", **options)
+
+
+def put(store: Store, id: str) -> bool:
+    (found,) = store.run(store.enqueue(CHANNEL, [job(id)]))
+    return found.new
+
+
+def ready(store: Store) -> int:
+    return store.run(store.counts(CHANNEL)).ready
+
+
+def requests(server: redis.Redis) -> int:
+    return int(server.info("commandstats")["cmdstat_evalsha"]["calls"])
+
+
+def names(server: redis.Redis) -> set[str]:
+    return {client["id"] for client in server.client_list()}
+
+
+async def send(store: Store, *ids: str, capacity: int | None = None) -> list[Any]:
+    """All at the same time; what each caller got."""
+    return await asyncio.gather(
+        *(store.send(CHANNEL, job(id), capacity=capacity) for id in ids), return_exceptions=True
+    )
+
+
+# One after another
+
+
+def test_a_process_keeps_one_connection_for_requests_one_after_another(store: Store, server: redis.Redis) -> None:
+    put(store, "first")
+    before = names(server), requests(server)
+    for n in range(50):
+        put(store, f"{n}")
+    assert (names(server), requests(server)) == (before[0], before[1] + 50), "one round trip each on one connection"
+
+
+def test_a_connection_that_was_closed_meanwhile_costs_no_wait(
+    store: Store, server: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "PAUSE", 3600.0)
+    put(store, "a")
+    server.client_kill_filter(_type="normal", skipme=True)
+    assert put(store, "b")
+    assert ready(store) == 2
+
+
+def test_threads_share_no_reply(store: Store) -> None:
+    found: dict[int, list[str]] = {}
+
+    def many(thread: int) -> None:
+        ids = [f"{thread}-{n}" for n in range(40)]
+        found[thread] = [store.run(store.enqueue(CHANNEL, [job(id)]))[0].id for id in ids]
+
+    threads = [threading.Thread(target=many, args=[n]) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert found == {n: [f"{n}-{i}" for i in range(40)] for n in range(8)}
+    assert ready(store) == 320
+
+
+@pytest.mark.filterwarnings("ignore:This process.*multi-threaded:DeprecationWarning")
+def test_a_forked_process_has_connections_of_its_own(store: Store) -> None:
+    put(store, "parent")
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if put(store, "child") else 1)  # no cleaning up: these are the parent's tests
+    assert os.waitpid(child, 0)[1] == 0
+    assert put(store, "after")
+    assert ready(store) == 3
+
+
+# At the same time
+
+
+async def test_concurrent_senders_share_requests(store: Store, server: redis.Redis) -> None:
+    await send(store, "first")
+    before = requests(server)
+    ids = [f"{n:04}" for n in range(2 * MAX_JOBS)]
+    found = await send(store, *ids)
+    assert [(one.id, one.new) for one in found] == [(id, True) for id in ids], "each caller gets its own"
+    assert requests(server) - before <= 4
+    claimed = await store.arun(store.claim(CHANNEL, "w", "T", wanted=len(ids) + 1))
+    assert [one.id for one in claimed.jobs] == ["first", *ids], "in the order in which they were sent"
+    await store.connections.aclose()
+
+
+async def test_each_sender_gets_what_became_of_its_own(store: Store) -> None:
+    found = await send(store, "a", "b", "a", "c", "d", "b", "e", capacity=4)
+    assert [one and (one.id, one.new) for one in found] == [
+        ("a", True), ("b", True), ("a", False), ("c", True), ("d", True), ("b", False), None,
+    ]  # fmt: skip
+    assert ready(store) == 4
+    await store.connections.aclose()
+
+
+async def test_a_sender_that_is_cancelled_takes_nobody_along(store: Store) -> None:
+    senders = [asyncio.create_task(store.send(CHANNEL, job(f"{n}"))) for n in range(20)]
+    await asyncio.sleep(0)  # the first one is on its way, the others wait for it
+    senders[0].cancel()
+    senders[7].cancel()
+    found = await asyncio.gather(*senders, return_exceptions=True)
+    assert [n for n, one in enumerate(found) if isinstance(one, asyncio.CancelledError)] == [0, 7]
+    assert all(one.new for n, one in enumerate(found) if n not in {0, 7} and not isinstance(one, BaseException))
+    assert ready(store) >= 18
+    await store.connections.aclose()
+
+
+async def test_a_full_server_tells_each_sender(tmp_path: Path) -> None:
+    with Valkey(tmp_path) as valkey, redis.Redis.from_url(valkey.url) as server:
+        store = Store({"address": valkey.url}, prefix="retrying:test")
+        await send(store, "a")
+        server.config_set("maxmemory", 1)
+        found = await send(store, *"bcdef")
+        assert [type(one) for one in found] == [StoreFull] * 5
+        assert len({id(one) for one in found}) == 5, "an exception each"
+        server.config_set("maxmemory", 0)
+        assert [one.new for one in await send(store, *"bcdef")] == [True] * 5
+        await store.connections.aclose()
+
+
+async def test_a_server_that_is_gone_tells_each_sender(tmp_path: Path) -> None:
+    with Valkey(tmp_path) as valkey:
+        store = Store({"address": valkey.url}, prefix="retrying:test")
+        await send(store, "a")
+    found = await send(store, *"bcd")
+    assert [type(one) for one in found] == [StoreUnavailable] * 3
+    await store.connections.aclose()
+
+
+async def test_a_lost_reply_stores_no_job_twice(redis_url: str, store: Store) -> None:
+    port = int(redis_url.rpartition(":")[2].partition("/")[0])
+    with Proxy(port) as proxy:
+        behind = Store({"address": proxy.url}, prefix=store.prefix)
+        await send(behind, "first")
+        proxy.fate = lambda request: "cut" if b"EVALSHA" in request and proxy.hurt < 2 else ""
+        found = await send(behind, *"abcdefgh")
+        assert proxy.hurt == 2
+        assert [one.id for one in found] == list("abcdefgh")
+        await behind.connections.aclose()
+    assert ready(store) == 9
+
+
+async def test_a_server_that_stops_answering_is_given_up_in_time(redis_url: str, store: Store) -> None:
+    port = int(redis_url.rpartition(":")[2].partition("/")[0])
+    with Proxy(port) as proxy:
+        behind = Store({"address": proxy.url, "socket_timeout": 0.2}, prefix=store.prefix)
+        await send(behind, "first")
+        proxy.delay = lambda: 30.0
+        async with asyncio.timeout(10):
+            found = await send(behind, "a", "b")
+        assert [type(one) for one in found] == [StoreUnavailable] * 2
+        await behind.connections.aclose()
+
+
+def test_nothing_is_left_of_a_loop_that_ended_while_it_sent(store: Store, server: redis.Redis) -> None:
+    put(store, "first")
+    before = names(server)
+
+    async def begin() -> None:
+        for n in range(1000):
+            asyncio.create_task(store.send(CHANNEL, job(f"{n}")))  # noqa: RUF006  (they are left on purpose)
+        await asyncio.sleep(0)
+
+    for _ in range(3):
+        asyncio.run(begin())
+    assert names(server) == before
