@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import report
+from .bench import Failed, bench
 from .catalogue import MEASURES, OURS, Peer, Variant, catalogue
-from .cells import MEASUREMENTS, Failed, bench
+from .cells import MEASUREMENTS
 from .environments import ROOT, CannotInstall, environment, newest_python, version_of, versions
 from .measure import interleaved
 from .results import Key, Results, machine
@@ -38,7 +39,7 @@ class Cell:
         return Key(self.peer.name, self.variant.name, self.measure, self.persistence)
 
     def __str__(self) -> str:
-        kept = "" if self.persistence == "off" else f", persistence {self.persistence}"
+        kept = "" if self.persistence == "off" else f" {self.persistence}"
         return f"{self.peer.name} {self.variant.name}: {self.measure}{kept}"
 
 
@@ -53,7 +54,7 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--variants", action="store_true", help="every variant, not only a peer's best")
     parser.add_argument("--quick", action="store_true", help="a tenth, once: whether it works; writes no report")
     parser.add_argument("--python", type=Path, default=None, help="for all environments (the newest here)")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="the JSON file (docs/performance.json)")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="another JSON file: docs/ is left as it is")
     parser.add_argument("--report", action="store_true", help="measure nothing: write the report from the JSON file")
     parser.add_argument("--list", action="store_true", help="what there is to measure")
     options = parser.parse_args(words)
@@ -193,7 +194,7 @@ def main() -> int:
     run = Run(chosen(peers, options), results, options)
     run.install(python)
     run.measure()
-    if not options.quick:
+    if not options.quick and options.results == RESULTS:
         report.write(results, peers)
     for line in run.failed:
         print(f"FAILED  {line}", flush=True)

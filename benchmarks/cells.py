@@ -1,173 +1,29 @@
-"""The measurements: each takes one variant of one queue and a new server, and gives figures by name.
-
-Nothing here knows which queue it measures: a peer is two processes of its own environment (roles.py) and a file in
-which its jobs leave a line each (effects.py).
-"""
+"""The measurements: each takes one variant of one queue beside a new server, and gives figures by name."""
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import tempfile
 import time
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from collections.abc import Callable
 
-from project.development.tether import tethered
+from .bench import Bench, Failed, Values
+from .effects import SLEEP_SECONDS
+from .measure import Process, Use, cpu_seconds, percentile, resident, wait_until
 
-from .catalogue import Peer, Variant
-from .effects import SLEEP_SECONDS, Effects
-from .environments import ROOT
-from .measure import Process, Server, Use, cpu_seconds, percentile, resident, wait_until
-from .roles import Plan
-
-#: Sends of one measurement of the rate, and the seconds after which it stops with fewer.
-SENDS, SEND_SECONDS = 20_000, 2.0
-#: Sends that overlap, where a peer has no call for many.
-TOGETHER = 50
+#: Sends of one measurement of the rate, unless its time is over before.
+SENDS = 20_000
 #: A drain stops after so many seconds with work left; the rate is that of what ran.
 DRAIN_SECONDS = 8.0
 SLEEPS, SLEEPS_ONE_BY_ONE = 2_000, 100
 SLEEP_LIMIT = 20.0
-PACED, PACE_SECONDS = 300, 0.01
+PACED = 300
 IDLE_SECONDS = 2.0
 CRASHES, CRASH_AFTER = 600, 300
 #: Longest wait for what was running when the worker was killed.
 RESCUE_SECONDS = 150.0
-#: Longest wait for a worker's first job.
-START_SECONDS = 30.0
 #: What a worker has left to acknowledge when its last job began.
 SETTLE_SECONDS = 0.25
-
-Values = dict[str, float]
-
-
-class Failed(Exception):
-    """The measurement gave no figure; the message says why."""
-
-
-@dataclass
-class Bench:
-    """One variant of one queue beside one server, in a directory of its own."""
-
-    peer: Peer
-    variant: Variant
-    interpreter: Path
-    server: Server
-    directory: Path
-    #: A tenth of everything: whether it works at all.
-    quick: bool = False
-    effects: Effects = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.effects = Effects(self.directory / "effects")
-
-    def scaled(self, count: int) -> int:
-        return max(50, count // 10) if self.quick else count
-
-    def _environment(self, measure: str) -> dict[str, str]:
-        return {
-            **self.variant.env,
-            "REDIS_URL": self.server.url,
-            "EFFECTS": str(self.effects.path),
-            "BENCH_DIRECTORY": str(self.directory),
-            "BENCH_VARIANT": self.variant.name,
-            "BENCH_SENDER": self.variant.sender,
-            "BENCH_CONCURRENCY": str(self.variant.at_once(measure)),
-            "BENCH_UVLOOP": "1" if self.variant.uvloop else "0",
-            "PYTHONPATH": str(ROOT),
-            "PYTHONWARNINGS": "ignore",
-        }
-
-    def send(self, how: str, kind: str, count: int, *, limit: float = SEND_SECONDS) -> Values:
-        """Send from a process of its own; see roles.Plan. Raises Failed with what it printed."""
-        plan = Plan(how, kind, count, limit, TOGETHER, PACE_SECONDS if how == "paced" else 0.0, str(self._times))
-        command = [str(self.interpreter), "-m", "benchmarks.roles", "send", self.peer.module, json.dumps(asdict(plan))]
-        environment = {**os.environ, **self._environment("enqueue")}
-        try:
-            done = subprocess.run(
-                tethered(command),
-                cwd=ROOT,
-                env=environment,
-                capture_output=True,
-                text=True,
-                timeout=limit + 60,
-                check=False,
-            )
-            told: Values = json.loads(done.stdout.strip().rpartition("\n")[2])
-        except subprocess.TimeoutExpired as error:
-            raise Failed(f"sending {count} jobs took more than {limit + 60:.0f} s") from error
-        except ValueError as error:
-            raise Failed(f"the sender ended with {done.returncode}: {done.stderr.strip()[-600:]}") from error
-        return told
-
-    @property
-    def _times(self) -> Path:
-        return self.directory / "times"
-
-    def fill(self, kind: str, count: int) -> int:
-        """Put jobs into the queue the quickest way that it has; how many it became."""
-        return int(self.send(self.ways[-1], kind, count, limit=20.0)["all"])
-
-    @property
-    def ways(self) -> list[str]:
-        """The ways to send that this variant has, the quickest last."""
-        synchronous = self.variant.sender in {"enqueue", "task", "task-sync", "view"}
-        ways = ["one"]
-        if self.peer.gather and not synchronous:
-            ways.append("gather")
-        if self.peer.bulk and self.variant.sender not in {"send", "view"}:
-            ways.append("many")
-        return ways
-
-    @contextmanager
-    def working(self, measure: str, *, processes: int = 1) -> Iterator[list[Process]]:
-        """That many worker processes, killed afterwards: how they would stop is not what is measured."""
-        command = [str(self.interpreter), "-m", "benchmarks.roles", "work", self.peer.module, self.variant.name]
-        starts = max(1, processes // self.variant.processes)
-        with ExitStack() as stack:
-            workers = [
-                Process(command, log=self.directory / "worker.log", env=self._environment(measure), cwd=ROOT)
-                for _ in range(starts)
-            ]
-            for worker in workers:
-                stack.enter_context(worker)
-                stack.callback(worker.kill)
-            yield workers
-
-    def await_effects(self, count: int, seconds: float, workers: list[Process], *, every: float = 0.005) -> bool:
-        """Whether that many lines came in time. Raises Failed when a worker ended meanwhile."""
-
-        def come() -> bool:
-            if any(not worker.alive for worker in workers):
-                raise Failed(f"the worker ended: {workers[0].printed(600)}")
-            return self.effects.count() >= count
-
-        return wait_until(come, seconds, every=every)
-
-    def await_first(self, workers: list[Process]) -> None:
-        if not self.await_effects(1, START_SECONDS, workers, every=0.002):
-            raise Failed(f"no job began within {START_SECONDS:.0f} s: {workers[0].printed(600)}")
-
-
-@contextmanager
-def bench(peer: Peer, variant: Variant, interpreter: Path, persistence: str, *, quick: bool) -> Iterator[Bench]:
-    """Everything that one measurement needs, gone afterwards. Files of effects are in memory where the machine has a
-    place for that."""
-    memory = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - a directory with a random name in it
-    with (
-        tempfile.TemporaryDirectory(prefix="bench-", dir=memory) as directory,
-        Server(persistence=persistence) as server,
-    ):
-        yield Bench(peer, variant, interpreter, server, Path(directory), quick=quick)
-
-
-# What is measured
 
 
 def enqueue(bench: Bench) -> Values:
@@ -257,7 +113,7 @@ def latency(bench: Bench) -> Values:
         if not bench.await_effects(1 + count, 10.0, workers):
             raise Failed(f"{bench.effects.count() - 1} of {count} jobs sent to an idle worker ran")
     sent = array("q")
-    sent.frombytes(bench._times.read_bytes())
+    sent.frombytes(bench.times.read_bytes())
     started: dict[int, float] = {}
     for effect in list(bench.effects)[1:]:
         started.setdefault(effect.n, effect.at)

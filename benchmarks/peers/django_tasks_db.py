@@ -1,4 +1,4 @@
-"""django-tasks-db: a backend of django.tasks in the database, here a SQLite file in WAL mode."""
+"""django-tasks-db: a backend of django.tasks in the database, here SQLite in WAL mode."""
 
 # /// script
 # requires-python = ">=3.12"
@@ -10,7 +10,7 @@
 # on_redis = false
 #
 # [tool.benchmark.variants.default]
-# settings = "SQLite in WAL mode, polls each 0.1 s (default 1 s)"
+# settings = "SQLite in WAL mode, its file in memory, polls each 0.1 s (default 1 s)"
 # concurrency = 1
 # jobs = 1500
 # slow = true

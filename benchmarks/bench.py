@@ -1,0 +1,156 @@
+"""One variant of one queue beside a new server: its two processes, and the file in which its jobs leave their lines.
+
+Nothing here knows which queue it is: a peer is two processes of its own environment (roles.py) and that file
+(effects.py).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from project.development.tether import tethered
+
+from .catalogue import Peer, Variant
+from .effects import Effects
+from .environments import ROOT
+from .measure import Process, Server, wait_until
+from .roles import Plan
+
+#: Sends of one measurement of the rate end after so many seconds, all sends of a queue that is only filled after these.
+SEND_SECONDS, FILL_SECONDS = 2.0, 20.0
+#: Sends that overlap, where a peer has no call for many.
+TOGETHER = 50
+#: Between two paced sends.
+PACE_SECONDS = 0.01
+#: Longest wait for a worker's first job.
+START_SECONDS = 30.0
+
+Values = dict[str, float]
+
+
+class Failed(Exception):
+    """The measurement gave no figure; the message says why."""
+
+
+@dataclass
+class Bench:
+    """One variant of one queue beside one server, in a directory of its own."""
+
+    peer: Peer
+    variant: Variant
+    interpreter: Path
+    server: Server
+    directory: Path
+    #: A tenth of everything: whether it works at all.
+    quick: bool = False
+    effects: Effects = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.effects = Effects(self.directory / "effects")
+
+    def scaled(self, count: int) -> int:
+        return max(50, count // 10) if self.quick else count
+
+    def _environment(self, measure: str) -> dict[str, str]:
+        return {
+            **self.variant.env,
+            "REDIS_URL": self.server.url,
+            "EFFECTS": str(self.effects.path),
+            "BENCH_DIRECTORY": str(self.directory),
+            "BENCH_VARIANT": self.variant.name,
+            "BENCH_SENDER": self.variant.sender,
+            "BENCH_CONCURRENCY": str(self.variant.at_once(measure)),
+            "BENCH_UVLOOP": "1" if self.variant.uvloop else "0",
+            "PYTHONPATH": str(ROOT),
+            "PYTHONWARNINGS": "ignore",
+        }
+
+    def send(self, how: str, kind: str, count: int, *, limit: float = SEND_SECONDS) -> Values:
+        """Send from a process of its own; see roles.Plan. Raises Failed with what it printed."""
+        plan = Plan(how, kind, count, limit, TOGETHER, PACE_SECONDS if how == "paced" else 0.0, str(self.times))
+        command = [str(self.interpreter), "-m", "benchmarks.roles", "send", self.peer.module, json.dumps(asdict(plan))]
+        environment = {**os.environ, **self._environment("enqueue")}
+        try:
+            done = subprocess.run(
+                tethered(command),
+                cwd=ROOT,
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=limit + 60,
+                check=False,
+            )
+            told: Values = json.loads(done.stdout.strip().rpartition("\n")[2])
+        except subprocess.TimeoutExpired as error:
+            raise Failed(f"sending {count} jobs took more than {limit + 60:.0f} s") from error
+        except ValueError as error:
+            raise Failed(f"the sender ended with {done.returncode}: {done.stderr.strip()[-600:]}") from error
+        return told
+
+    @property
+    def times(self) -> Path:
+        """Where the paced sends leave when they were."""
+        return self.directory / "times"
+
+    def fill(self, kind: str, count: int) -> int:
+        """Put jobs into the queue the quickest way that it has; how many it became."""
+        return int(self.send(self.ways[-1], kind, count, limit=FILL_SECONDS)["all"])
+
+    @property
+    def ways(self) -> list[str]:
+        """The ways to send that this variant has, the quickest last."""
+        synchronous = self.variant.sender in {"enqueue", "task", "task-sync", "view"}
+        ways = ["one"]
+        if self.peer.gather and not synchronous:
+            ways.append("gather")
+        if self.peer.bulk and self.variant.sender not in {"send", "view"}:
+            ways.append("many")
+        return ways
+
+    @contextmanager
+    def working(self, measure: str, *, processes: int = 1) -> Iterator[list[Process]]:
+        """That many worker processes, killed afterwards: how they would stop is not what is measured."""
+        command = [str(self.interpreter), "-m", "benchmarks.roles", "work", self.peer.module, self.variant.name]
+        starts = max(1, processes // self.variant.processes)
+        with ExitStack() as stack:
+            workers = [
+                Process(command, log=self.directory / "worker.log", env=self._environment(measure), cwd=ROOT)
+                for _ in range(starts)
+            ]
+            for worker in workers:
+                stack.enter_context(worker)
+                stack.callback(worker.kill)
+            yield workers
+
+    def await_effects(self, count: int, seconds: float, workers: list[Process], *, every: float = 0.005) -> bool:
+        """Whether that many lines came in time. Raises Failed when a worker ended meanwhile."""
+
+        def come() -> bool:
+            if any(not worker.alive for worker in workers):
+                raise Failed(f"the worker ended: {workers[0].printed(600)}")
+            return self.effects.count() >= count
+
+        return wait_until(come, seconds, every=every)
+
+    def await_first(self, workers: list[Process]) -> None:
+        if not self.await_effects(1, START_SECONDS, workers, every=0.002):
+            raise Failed(f"no job began within {START_SECONDS:.0f} s: {workers[0].printed(600)}")
+
+
+@contextmanager
+def bench(peer: Peer, variant: Variant, interpreter: Path, persistence: str, *, quick: bool) -> Iterator[Bench]:
+    """Everything that one measurement needs, gone afterwards. Files of effects are in memory where the machine has a
+    place for that."""
+    memory = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - a directory with a random name in it
+    with (
+        tempfile.TemporaryDirectory(prefix="bench-", dir=memory) as directory,
+        Server(persistence=persistence) as server,
+    ):
+        yield Bench(peer, variant, interpreter, server, Path(directory), quick=quick)
