@@ -6,8 +6,8 @@ from django.urls import include, path
 from project import health
 
 urlpatterns = [
-    path("healthz", health.healthz),
     path("readyz", health.readyz),
+    path("", include("retrying.urls")),
     path("jobs/", include("realtime.control_room.urls")),
     path("admin/", admin.site.urls),
     path("streaming/", include("project.streaming.urls")),

@@ -85,6 +85,8 @@ class Settings:
     MAX_MESSAGE_BYTES: int = 1048576
     #: What is an alert, in every channel; a channel's own ``alerts`` wins, name by name.
     ALERTS: Thresholds = field(default_factory=Thresholds)
+    #: Who shows it as bearer token may read /metrics; None: signed-in staff only.
+    METRICS_TOKEN: str | None = None
 
     def channel(self, name: str) -> ChannelSettings:
         """What holds for a channel."""
@@ -149,7 +151,7 @@ def _parse(raw: object) -> Settings:
     unknown = [name for name in raw if name not in names]
     found += [f"RETRYING has no setting {name!r}; it takes {', '.join(names)}" for name in unknown]
     values: dict[str, Any] = {}
-    for name in names.keys() & raw.keys() - {"DEFAULT_POLICY", "CHANNELS", "ROUTES", "ALERTS"}:
+    for name in names.keys() & raw.keys() - {"DEFAULT_POLICY", "CHANNELS", "ROUTES", "ALERTS", "METRICS_TOKEN"}:
         value, default = raw[name], names[name].default
         whole = isinstance(default, int)
         kinds = int if whole else (int, float)
@@ -179,11 +181,16 @@ def _parse(raw: object) -> Settings:
             channels[name] = _channel(options, default_policy, values.get("KEEP_SUCCEEDED", 0), alerts)
         except (InvalidPolicy, TypeError) as error:
             found.append(f"RETRYING['CHANNELS'][{name!r}]: {error}")
+    token = raw.get("METRICS_TOKEN")
+    if token is not None and (not isinstance(token, str) or not token):
+        found.append(f"RETRYING['METRICS_TOKEN'] must be a text, or None, got {type(token).__name__}")
     routes = raw.get("ROUTES", {})
     found += _route_problems(routes)
     if found:
         raise ImproperlyConfigured("\n".join(found))
-    return Settings(DEFAULT_POLICY=default_policy, CHANNELS=channels, ROUTES=routes, ALERTS=alerts, **values)
+    return Settings(
+        DEFAULT_POLICY=default_policy, CHANNELS=channels, ROUTES=routes, ALERTS=alerts, METRICS_TOKEN=token, **values
+    )
 
 
 def _route_problems(routes: object) -> list[str]:

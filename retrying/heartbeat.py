@@ -8,6 +8,11 @@ import sys
 from pathlib import Path
 
 
+def ready_file(file: Path) -> Path:
+    """The second file of a heartbeat."""
+    return file.with_name(file.name + ".ready")
+
+
 class Heartbeat:
     """``file`` is touched while the event loop lives; ``file.ready`` exists while every channel is consumed.
 
@@ -16,7 +21,7 @@ class Heartbeat:
 
     def __init__(self, file: Path) -> None:
         self._file = file
-        self._ready = file.with_name(file.name + ".ready")
+        self._ready = ready_file(file)
 
     def beat(self, *, ready: bool) -> None:
         self._file.touch()

@@ -19,7 +19,7 @@ from .alerts import Alert, aalerts
 logger = logging.getLogger("retrying.worker")
 
 #: Seconds between two looks.
-LOOK_SECONDS = 10.0
+LOOK_SECONDS = 30.0
 
 
 class Watch:

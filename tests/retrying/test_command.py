@@ -90,11 +90,13 @@ def test_stats_of_the_channels_that_the_project_names(layer_store: Store) -> Non
     assert rows.keys() == jobs.named_channels()
     row = rows[CHANNEL]
     assert (row.pop("oldest_seconds")) >= 0
+    assert row.pop("in_per_second") > 0
     assert row == {
         "channel": CHANNEL, "scheduled": 1, "ready": 2, "running": 0, "dead": 0, "finished": 0, "workers": 0,
-        "paused": True,
+        "paused": True, "out_per_second": 0, "failure_rate": None, "wait_p95_seconds": None, "drain_seconds": None,
     }  # fmt: skip
-    head, line = run("stats", CHANNEL).splitlines()
+    head, line, sentence = run("stats", CHANNEL).splitlines()
+    assert sentence.startswith("Healthy: no worker, ")
     assert head.split()[:3] == ["channel", "scheduled", "ready"]
     assert line.split()[:3] == [CHANNEL, "1", "2"]
     assert line.split()[-1] == "yes"
@@ -295,7 +297,7 @@ EVERY = {
     "stats": [], "jobs": [CHANNEL], "show": [CHANNEL, "dead0"], "retry": [CHANNEL, "later0"],
     "cancel": [CHANNEL, "later0", "--noinput"], "redrive": [CHANNEL, "dead0", "--noinput"],
     "purge": [CHANNEL, "dead0", "--noinput"],
-    "pause": [CHANNEL], "resume": [CHANNEL], "workers": [], "schedule": [], "doctor": [],
+    "pause": [CHANNEL], "resume": [CHANNEL], "workers": [], "schedule": [], "doctor": [], "health": [],
 }  # fmt: skip
 
 

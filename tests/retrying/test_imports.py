@@ -72,7 +72,20 @@ def test_what_they_import_of_ours_knows_none_either() -> None:
 
 
 def test_core_imports_nothing_that_is_built_on_it() -> None:
-    built_on_it = {"backends", "schedule", "limits", "testing", "management", "doctor", "stats", "django_tasks"}
+    built_on_it = {
+        "backends",
+        "schedule",
+        "limits",
+        "testing",
+        "management",
+        "doctor",
+        "stats",
+        "metrics",
+        "probes",
+        "health",
+        "urls",
+        "django_tasks",
+    }
     front = ROOT / "retrying/__init__.py"  # names what is public, and loads it on first use
     for path in PACKAGES["retrying"]:
         if path == front or built_on_it & {*path.relative_to(ROOT).parts, path.stem}:

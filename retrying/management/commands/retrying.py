@@ -14,14 +14,15 @@ from channels.exceptions import InvalidChannelLayerError
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from retrying import jobs, schedule
+from retrying import jobs, schedule, stats
 from retrying.doctor import Severity, diagnose
 from retrying.exceptions import InvalidJob, RetryingError
 from retrying.job import Job, State
 from retrying.message import check_channel
+from retrying.stats import ChannelStats, Health
 
 EPILOG = """exit status: 0 done, or healthy; 1 the store does not answer, no such job, the job's state does not
-allow it, or (doctor) there are problems; 2 wrong arguments; 3 not confirmed"""
+allow it, or (doctor, health) there are problems; 2 wrong arguments; 3 not confirmed"""
 
 NOT_CONFIRMED = 3
 #: The number in ``10m`` is multiplied by this.
@@ -51,7 +52,8 @@ class Command(BaseCommand):
             return command
 
         every = "default: those of the settings and the routers"
-        add(self.stats, "Count jobs by state, and workers.", channel=every)
+        add(self.stats, "Count jobs by state, and workers; tell rates and how it goes.", channel=every)
+        add(self.health, "Say in a sentence how it goes; exit status 1 when it does not go well.", channel=None)
         listing = add(self.jobs, "List jobs of one state, those that came last first.")
         listing.add_argument("--state", choices=list(State), type=State, default=State.DEAD, help="default: dead")
         listing.add_argument("--limit", type=_whole, default=50, help="at most so many (50)")
@@ -92,16 +94,31 @@ class Command(BaseCommand):
     # Looking
 
     def stats(self, given: Namespace) -> None:
-        rows = []
         named = given.channels or jobs.named_channels()
-        for channel in _channels(given):
-            workers = jobs.workers(channel, using=given.layer)
-            paused = jobs.is_paused(channel, using=given.layer)
-            counts = jobs.counts(channel, using=given.layer)
-            if channel not in named and not (workers or paused or any(astuple(counts)[:5])):
-                continue  # somebody once sent to it
-            rows.append({"channel": channel, **asdict(counts), "workers": len(workers), "paused": paused})
-        self._table(given, rows)
+        found = [stats.channel(channel, using=given.layer) for channel in _channels(given)]
+        shown = [one for one in found if one.channel in named or _used(one)]
+        self._table(given, [_stats_row(one) for one in shown])
+        if not given.json:
+            self._say(stats.health(found=found, using=given.layer))
+
+    def health(self, given: Namespace) -> None:
+        found = stats.health(using=given.layer)
+        if given.json:
+            self._print_json({
+                "healthy": found.ok, "sentence": found.sentence, "advice": found.advice,
+                "alerts": [_plain(asdict(alert)) for alert in found.alerts],
+            })  # fmt: skip
+        else:
+            self._say(found)
+        if not found.ok:
+            sys.exit(1)
+
+    def _say(self, found: Health) -> None:
+        self.stdout.write(found.sentence)
+        if found.advice:
+            self.stdout.write(f"-> {found.advice}")
+        for alert in found.alerts[1:]:
+            self.stdout.write(f"{alert.text}\n-> {alert.advice}")
 
     def jobs(self, given: Namespace) -> None:
         found: list[Job] = []
@@ -264,6 +281,20 @@ class Command(BaseCommand):
             answer = ""
         if answer.strip().lower() not in ("y", "yes"):
             raise CommandError("Nothing was done. (--noinput does not ask.)", returncode=NOT_CONFIRMED)
+
+
+def _used(one: ChannelStats) -> bool:
+    """Whether there is more to it than that somebody once sent to it."""
+    return bool(one.workers) or one.paused_seconds is not None or any(astuple(one.counts)[:5])
+
+
+def _stats_row(one: ChannelStats) -> dict[str, Any]:
+    wait = one.recent.tally.wait.percentile(0.95)
+    return {
+        "channel": one.channel, **asdict(one.counts), "in_per_second": one.in_per_second,
+        "out_per_second": one.out_per_second, "failure_rate": one.failure_rate, "wait_p95_seconds": wait,
+        "drain_seconds": one.drain_seconds, "workers": len(one.workers), "paused": one.paused_seconds is not None,
+    }  # fmt: skip
 
 
 def _one_or_all(parser: CommandParser) -> None:

@@ -10,6 +10,7 @@ from argparse import ArgumentTypeError
 from collections.abc import Callable, Coroutine
 from importlib import import_module
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 from channels.management.commands.runworker import Command as ChannelsCommand
@@ -22,6 +23,7 @@ from retrying.joblayer import JobLayer
 from retrying.layers import get_layer
 from retrying.logs import install
 from retrying.management.routes import routes_for
+from retrying.probes import Probes
 from retrying.processes import AGAIN, SUPERVISED, Supervisor, watch_code
 from retrying.routes import Route, project_application
 from retrying.schedule.discovery import declared
@@ -30,6 +32,9 @@ from retrying.stats.watch import Watch
 from retrying.worker import STOPPED, Worker
 
 logger = logging.getLogger("retrying.worker")
+
+#: In the environment of supervised workers whose supervisor answers probes: the --heartbeat-file that wasn't given.
+HEARTBEAT = "RETRYING_HEARTBEAT"
 
 
 class Command(ChannelsCommand):
@@ -51,6 +56,12 @@ class Command(ChannelsCommand):
             "--heartbeat-file", type=Path, metavar="FILE",
             help="Touched each second; FILE.ready exists while every channel is consumed. With --processes: FILE.1 ...",
         )  # fmt: skip
+        parser.add_argument(
+            "--health-port", type=_positive, metavar="PORT", help="Answers /healthz, /readyz and /metrics there."
+        )
+        parser.add_argument(
+            "--health-host", default="127.0.0.1", metavar="HOST", help="To answer at; 0.0.0.0: everywhere (127.0.0.1)."
+        )
         parser.add_argument("--reload", action="store_true", help="Start anew when the code changes; for development.")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -65,6 +76,9 @@ class Command(ChannelsCommand):
         if options["shutdown_timeout"] is None:
             options["shutdown_timeout"] = get_settings().SHUTDOWN_TIMEOUT_SECONDS
         supervised = SUPERVISED in os.environ
+        options["heartbeat_file"] = options["heartbeat_file"] or _inherited()
+        if options["health_port"] and not supervised:
+            _answer_probes(options)
         if (options["processes"] or options["reload"]) and not supervised:
             supervisor = Supervisor(options["processes"] or 1, shutdown_timeout=options["shutdown_timeout"])
             sys.exit(asyncio.run(supervisor.run()))
@@ -108,6 +122,26 @@ class Command(ChannelsCommand):
         sys.stderr.flush()
         # Not a return: the thread of a sync handler that was given back would hold the process until it is done.
         os._exit(status)
+
+
+def _inherited() -> Path | None:
+    """The heartbeat that the supervisor's port looks at."""
+    return Path(os.environ[HEARTBEAT]) if HEARTBEAT in os.environ else None
+
+
+def _answer_probes(options: dict[str, Any]) -> None:
+    if options["heartbeat_file"] is None:
+        options["heartbeat_file"] = Path(mkdtemp(prefix="runworker-")) / "heartbeat"
+        os.environ[HEARTBEAT] = str(options["heartbeat_file"])
+    base, count = options["heartbeat_file"], options["processes"]
+    files = [Path(f"{base}.{number}") for number in range(1, count + 1)] if count else [base]
+    host, port = options["health_host"], options["health_port"]
+    try:
+        probes = Probes(host, port, files, using=options["layer"])
+    except OSError as error:
+        raise CommandError(f"--health-port: {host}:{port} can't be had: {error}") from error
+    probes.start()
+    logger.info("health and metrics at http://%s:%d", host, probes.port)
 
 
 def _runner() -> Callable[[Coroutine[Any, Any, None]], None]:
