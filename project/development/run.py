@@ -90,6 +90,7 @@ async def announce(system: System, started: float) -> None:
         if not announced and answer is not None and (ready or seconds > BANNER_AFTER_SECONDS):
             say("system", "open this link; it signs you in, once:")
             await system.sign_in_link()
+            say("system", f"then {system.origin}/jobs/ is the control room: everything that waits, runs and failed")
             say("system", f"for a fresh link type `{PYTHON} manage.py sign_in_link`; to stop everything press Ctrl-C")
             announced = True
         if ready:

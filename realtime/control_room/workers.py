@@ -19,12 +19,17 @@ RUNNING_SHOWN = 100
 
 
 def state(query: QueryDict) -> dict[str, Any]:
-    found = snapshot.workers()
     running = _running()
+    cut = any(item.counts.running > RUNNING_SHOWN for item in snapshot.channels())
+    rows = []
+    for worker in snapshot.workers():
+        jobs_ = running.get(worker.id, [])
+        # What a worker says of itself is as old as its last sweep.
+        rows.append({"worker": worker, "jobs": jobs_, "running": worker.running if cut else len(jobs_)})
     without = [
         item.channel for item in snapshot.channels() if not item.workers and (item.counts.ready or item.counts.running)
     ]
-    return {"rows": [{"worker": worker, "jobs": running.get(worker.id, [])} for worker in found], "without": without}
+    return {"rows": rows, "without": without}
 
 
 def _running() -> dict[str, list[Job]]:
@@ -57,8 +62,7 @@ def act(request: HttpRequest, what: str) -> HttpResponse:
             f"rest back uncharged, and exits. It runs {worker.running} now. A supervisor may start it anew."
         )
         return asking.ask(request, f"Stop worker {worker.id}?", detail, yes="Stop it", danger=True)
-    told = [tell(channel, worker.id) for channel in worker.channels]
-    if not any(told):
+    if not any(tell(channel, worker.id) for channel in worker.channels):
         return asking.done(request, f"{worker.id} is gone; nothing was done.", ok=False)
     words = {"quiet": "begins no more jobs", "wake": "begins jobs again", "stop": "is asked to stop"}[what]
     sentence = f"Worker {worker.id} {words}: it obeys with its next look."

@@ -1,16 +1,22 @@
-"""`python -m tests.browser.screenshots`: the pictures in docs/images, taken of the real site."""
+"""`python -m tests.browser.screenshots`: the pictures in docs/images, taken of the real site.
+
+TRAFFIC_MINUTES (45): so long the site has something to do before its control room is taken.
+"""
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from playwright.sync_api import Browser, expect, sync_playwright
 
 from tests.browser.conftest import FLAGS, find_chromium
+from tests.browser.control_room import ControlRoom
 from tests.browser.pages import DeliveriesPage, StoryPage
-from tests.browser.running import Site, wait_until
+from tests.browser.running import Process, Site, wait_until
 
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
 SIZE = {"width": 1440, "height": 900}
@@ -39,6 +45,11 @@ def main() -> int:
         browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
         take(browser, site)
         take_story(browser, site)
+        minutes = float(os.environ.get("TRAFFIC_MINUTES", "45"))
+        traffic = Process("traffic", ["-m", "tests.browser.traffic", site.origin, str(minutes + 5)], site)
+        time.sleep(minutes * 60)
+        take_control_room(browser, site)
+        traffic.end()
         browser.close()
     return 0
 
@@ -100,6 +111,25 @@ def take_story(browser: Browser, site: Site) -> None:
     page.page.set_viewport_size(PHONE)  # type: ignore[arg-type]
     page.page.screenshot(path=IMAGES / "streaming-phone.png")
     page.expect_whole()
+
+
+def take_control_room(browser: Browser, site: Site) -> None:
+    context = browser.new_context(viewport=SIZE, device_scale_factor=1.5)
+    context.new_page().goto(site.sign_in_link())
+    room = ControlRoom(context.pages[0], site.origin)
+    for path, name, scheme, size in (
+        ("", "control-room", "light", SIZE),
+        ("channels/deliveries/", "control-room-channel-dark", "dark", SIZE),
+        ("workers/", "control-room-workers", "light", {"width": 1440, "height": 420}),
+        ("", "control-room-phone", "light", PHONE),
+        ("workers/", "control-room-phone-dark", "dark", PHONE),
+    ):
+        room.page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+        room.page.set_viewport_size(size)  # type: ignore[arg-type]
+        room.open(path)
+        plots = room.page.locator(".plot")
+        expect(room.page.locator(".plot canvas")).to_have_count(plots.count())
+        room.page.screenshot(path=IMAGES / f"{name}.png")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command, load_command_class
 
-from retrying import State, enqueue, jobs
+from retrying import State, enqueue, jobs, stats
 from retrying.conf import get_settings
 from retrying.layers import get_layer
 from retrying.store import Store
@@ -143,6 +143,18 @@ def test_workers_are_listed(layer_store: Store) -> None:
     (worker,) = run_json("workers")
     assert (worker["channel"], worker["id"]) == (CHANNEL, "host:7:abc")
     assert "host:7:abc" in run("workers", CHANNEL)
+
+
+def test_a_worker_is_quieted_and_woken(layer_store: Store) -> None:
+    enqueue(CHANNEL, {"type": "work.do"})
+    assert "no live worker host:7:abc" in refused("worker", "quiet", "host:7:abc")
+    layer_store.run(layer_store.sweep(CHANNEL, "host:7:abc"))
+    assert "begins no more jobs" in run("worker", "quiet", "host:7:abc")
+    assert stats.workers()[0].quiet
+    assert run_json("worker", "wake", "host:7:abc") == {"worker": "host:7:abc", "told": "wake"}
+    assert not stats.workers()[0].quiet
+    run("worker", "stop", "host:7:abc", "--noinput")
+    assert stats.workers()[0].stopping
 
 
 # Acting
@@ -288,7 +300,8 @@ def test_every_command_in_the_docs_is_one() -> None:
     parser = load_command_class("retrying", "retrying").create_parser("manage.py", "retrying")
     actions = {parser.parse_args(shlex.split(command)).action for command in commands}
     assert actions == {
-        "doctor", "stats", "jobs", "show", "redrive", "purge", "workers", "pause", "resume", "retry", "cancel",
+        "doctor", "stats", "jobs", "show", "redrive", "purge", "workers", "worker", "pause", "resume", "retry",
+        "cancel", "health",
     }  # fmt: skip
 
 
@@ -298,6 +311,7 @@ EVERY = {
     "cancel": [CHANNEL, "later0", "--noinput"], "redrive": [CHANNEL, "dead0", "--noinput"],
     "purge": [CHANNEL, "dead0", "--noinput"],
     "pause": [CHANNEL], "resume": [CHANNEL], "workers": [], "schedule": [], "doctor": [], "health": [],
+    "worker": ["quiet", "host:7:abc"],
 }  # fmt: skip
 
 
@@ -307,6 +321,7 @@ def test_every_command_prints_json(name: str, layer_store: Store) -> None:
     enqueue(CHANNEL, {"type": "work.do"}, job_id="dead0")
     layer_store.run(layer_store.claim(CHANNEL, "w", "T", wanted=1))
     layer_store.run(layer_store.bury(CHANNEL, [Burial(Lease("dead0", "T"), "no attempts left", "", 5)]))
+    layer_store.run(layer_store.sweep(CHANNEL, "host:7:abc"))
     out = io.StringIO()
     with contextlib.suppress(SystemExit):  # doctor's status: it has something to say
         call_command("retrying", name, *EVERY[name], "--json", stdout=out)

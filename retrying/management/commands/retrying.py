@@ -25,6 +25,12 @@ EPILOG = """exit status: 0 done, or healthy; 1 the store does not answer, no suc
 allow it, or (doctor, health) there are problems; 2 wrong arguments; 3 not confirmed"""
 
 NOT_CONFIRMED = 3
+#: What a worker can be told, and what it then does, with its next sweep.
+STEER = {
+    "quiet": (jobs.quiet_worker, "begins no more jobs"),
+    "wake": (jobs.wake_worker, "begins jobs again"),
+    "stop": (jobs.stop_worker, "ends when its running jobs have, or their time is over"),
+}
 #: The number in ``10m`` is multiplied by this.
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -79,6 +85,10 @@ class Command(BaseCommand):
         add(self.pause, "Let no worker begin jobs of a channel.")
         add(self.resume, "Let workers begin jobs of a paused channel again.")
         add(self.workers, "List live workers.", channel=every)
+        steer = add(self.worker, "Let a worker begin no more jobs (quiet), or again (wake), or stop it.", channel=None)
+        steer.add_argument("what", choices=list(STEER))
+        steer.add_argument("worker", help="its id, as `workers` tells it")
+        steer.add_argument("--noinput", "--no-input", action="store_true", help="don't ask")
         slots = add(self.schedule, "List schedules; pause or resume one, or run one now.", channel=None)
         slots.add_argument("what", nargs="?", choices=["list", "pause", "resume", "run"], default="list")
         slots.add_argument("name", nargs="?", help="the schedule to pause, resume or run")
@@ -240,6 +250,15 @@ class Command(BaseCommand):
         changed = jobs.resume(given.channel, using=given.layer)
         words = f"{given.channel} is consumed again" if changed else f"{given.channel} was not paused"
         self._report(given, {"paused": False, "changed": changed}, words)
+
+    def worker(self, given: Namespace) -> None:
+        tell, words = STEER[given.what]
+        if given.what == "stop":
+            self._confirm(given, f"Stop worker {given.worker}?")
+        found = [one for one in stats.workers(using=given.layer) if one.id == given.worker]
+        if not any(tell(channel, given.worker, using=given.layer) for one in found for channel in one.channels):
+            raise CommandError(f"There is no live worker {given.worker}: see python manage.py retrying workers")
+        self._report(given, {"worker": given.worker, "told": given.what}, f"{given.worker} {words}")
 
     # Printing and asking
 
