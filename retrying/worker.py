@@ -110,6 +110,7 @@ class Worker:
         lanes = [
             lane for consumption, concurrency in self._consumptions for lane in self._lanes(consumption, concurrency)
         ]
+        self.layer.store.connections.blocking = len(lanes)
         renewal = Renewal(lanes, loop, self.settings)
         self._presence.lanes = lanes
         warning = asyncio.create_task(self._warn_of_eviction())

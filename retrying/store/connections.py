@@ -106,6 +106,9 @@ class Connections:
     def __init__(self, host: Mapping[str, Any]) -> None:
         self.host = dict(host)
         self.server = Server.of(self.host)
+        #: Connections of the event loop beyond the limit: a worker's doorbells, which block one each, must not wait for
+        #: each other, nor keep requests waiting. To be set before the loop's first request.
+        self.blocking = 0
         self._sync: Client | None = None
         self._wire: Wire | None = None
         self._process = 0
@@ -225,6 +228,7 @@ class Connections:
 
     def _make_async(self) -> AsyncClient:
         options = self._options() | {"retry": AsyncRetry(NoBackoff(), 0)}
+        options["max_connections"] += self.blocking
         if self.server.kind is Kind.CLUSTER:
             return AsyncCluster(self.server.nodes, **options)
         if self.server.kind is Kind.SENTINEL:

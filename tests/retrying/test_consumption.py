@@ -197,3 +197,31 @@ async def test_a_job_of_a_newer_format_is_left_for_a_newer_worker(caplog: pytest
     # A worker that knows the format takes it.
     await layer.store.connections.async_().hset(key, "v", 1)
     await run_until(Worker(application(handle), {"a": 1}, layer), lambda: ran == ["old", "new"], "it ran after all")
+
+
+async def test_a_worker_of_many_channels_hears_each_of_them(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
+    """Doorbells block a connection each: beyond the limit, so that none waits for another, and no request for them."""
+    monkeypatch.setattr("retrying.store.connections.MAX_CONNECTIONS", 3)
+    settings.RETRYING = {"POLL_SECONDS": 9.0}
+    channels = [f"work-{number}" for number in range(12)]
+    ran: set[str] = set()
+
+    async def handle(message: dict[str, Any], channel: str) -> None:
+        ran.add(channel)
+
+    async def hears_all() -> bool:
+        found = await get_layer().store.connections.async_().info("clients")
+        return bool(found["blocked_clients"] == len(channels))
+
+    worker = Worker(application(handle), dict.fromkeys(channels, 1), get_layer())
+    running = asyncio.create_task(worker.run())
+    await asyncio.sleep(0)  # the worker says how many connections it needs before the first one is made
+    try:
+        await await_for(hears_all, "it listens to all", timeout=8)
+        for channel in channels:
+            await aenqueue(channel, {"type": "x"})
+        await await_for(lambda: ran == set(channels), "all of them run", timeout=8)
+    finally:
+        worker.stop()
+        await running
+        await get_layer().close_pools()
