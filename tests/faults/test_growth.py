@@ -25,6 +25,7 @@ WARM_UP, SUCCESSES = 50_000, 1_000_000
 RECOVER, DIE = 25_000, 5_000
 BATCH, BACKLOG = 500, 10_000
 TOMBSTONE_SECONDS = 5.0
+ALERTS = {f"{PREFIX}:alerts", f"{PREFIX}:turn"}
 STORE_MIB, WORKER_MIB = 2, 8
 
 
@@ -58,8 +59,9 @@ def waiting(rig: Rig) -> int:
 
 
 def left(client: redis.Redis) -> set[str]:
-    """Keys that are still there."""
-    return {key.removeprefix(f"{PREFIX}:{{{CHANNEL}}}:") for key in client.scan_iter(count=10_000)}
+    """Keys that are still there, but for the few that any number of jobs shares and that end by themselves."""
+    keys = {key.removeprefix(f"{PREFIX}:{{{CHANNEL}}}:") for key in client.scan_iter(count=10_000)}
+    return {key for key in keys - ALERTS if not key.startswith("stats:")}
 
 
 def size(rig: Rig, worker: RunWorker) -> Size:
