@@ -28,9 +28,11 @@ MAX_READ = 10_000
 #: Seconds after which a call that finds little comes back with what it has: the caller goes on, or doesn't.
 LOOK_SECONDS = 0.1
 READ_SECONDS = 3.0
-#: Of the messages that come with one reply, bytes; and jobs whose messages are looked into at once.
+#: Most that one request asks for, so that the server is soon free again: jobs, bytes of their messages, and jobs of
+#: which nothing but their ids is wanted.
+PIECE = 60
 PAYLOAD_BYTES = 256 * 1024
-PIECE = 250
+BRIEF_PIECE = 200
 #: Sorts before every character that an id may have: the place just before a job is after its id with this behind it.
 BEFORE = "!"
 
@@ -78,7 +80,8 @@ def find(
     """Jobs in ``state`` that match, those that came last first; over several channels merged into one list.
 
     ``text``: somewhere in the message as JSON, whatever the case of its letters, after ``shown`` was applied to it (so
-    that what is redacted can't be guessed). ``messages``: whether rows come with their messages.
+    that what is redacted can't be guessed). ``messages``: whether rows come with their messages; without, and unless
+    messages have to be read to find them, their jobs have an id and a state only.
     A call ends with ``limit`` rows, or after a bounded time, or MAX_READ messages: then it may have found fewer, or
     nothing, and still have a cursor. Raises ValueError: no such state, a cursor that isn't one.
     """
@@ -159,9 +162,10 @@ class _Search:
                 channel.name,
                 self.state,
                 self.match,
-                limit=max(1, min(PIECE, MAX_READ - self.read)) if self.reads else self.limit + 1,
+                limit=self._piece(),
                 after=channel.looked_to,
-                payload_bytes=PAYLOAD_BYTES if self.messages else None,
+                payload_bytes=PAYLOAD_BYTES,
+                brief=not self.messages,
             )
         )
         self.looked += look.looked
@@ -170,6 +174,11 @@ class _Search:
             if not self.reads or self._matches(row):
                 channel.rows.append(row)
         channel.begun, channel.looked_to, channel.over = True, look.cursor, look.cursor is None
+
+    def _piece(self) -> int:
+        if self.reads:
+            return max(1, min(PIECE, MAX_READ - self.read))
+        return min(PIECE if self.messages else BRIEF_PIECE, self.limit + 1)
 
     def _message(self, payload: bytes) -> dict[str, Any] | None:
         try:

@@ -25,8 +25,9 @@ from .redaction import redacted, redacted_text
 #: The end of a topic's log that is searched for the job's events, and how many of these are shown.
 EVENTS_READ = 500
 EVENTS_SHOWN = 50
-#: Characters of an event's data.
+#: Characters of an event's data; what transitions put there is told in words.
 EVENT_CHARS = 300
+SAID = ("attempt", "failures", "max_retries", "rescues", "worker", "reason", "text")
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,14 +191,15 @@ def events(job: Job) -> list[TopicEvent]:
 
 
 def _moment(event: TopicEvent) -> Moment:
-    data = {name: value for name, value in event.data.items() if name != "error" and value not in (None, "")}
-    text = as_json(redacted(data)) if data else ""
-    return Moment(
-        f"{event.epoch}-{event.offset}",
-        from_ms(event.at),
-        event.name,
-        text if len(text) <= EVENT_CHARS else f"{text[:EVENT_CHARS]}…",
-    )
+    known = [f"{name.replace('_', ' ')} {value}" for name, value in event.data.items() if name in SAID and value]
+    if due := event.data.get("due"):
+        known.append(f"due {from_ms(due):%Y-%m-%d %H:%M:%S} UTC")
+    told = {*SAID, "due", "error"}
+    rest = {name: value for name, value in event.data.items() if name not in told and value is not None}
+    text = ", ".join([*known, *([as_json(redacted(rest))] if rest else [])])
+    if len(text) > EVENT_CHARS:
+        text = f"{text[:EVENT_CHARS]}…"
+    return Moment(f"{event.epoch}-{event.offset}", from_ms(event.at), event.name, text)
 
 
 @page

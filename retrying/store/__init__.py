@@ -78,7 +78,7 @@ SCHEDULE_KEEP = 100 * 86400.0
 MAX_CHANNELS = 1000
 REMEMBER_SECONDS = 3600.0
 #: Jobs that one request looks at when it lists those that match.
-LOOK = 500
+LOOK = 250
 #: Seconds for which it is remembered how many items of a batch are stored.
 BATCH_KEEP = 7 * 86400.0
 #: Seconds for which alerts are remembered when no worker looks.
@@ -482,7 +482,7 @@ class Store:
         """Up to ``limit`` jobs of that state, those that came last first."""
         words = ("", *[""] * 5)
         return self._call(
-            "search", channel, calls.page_parser(channel), state, *(after or ("", "")), limit, LOOK, *words
+            "search", channel, calls.page_parser(channel), state, *(after or ("", "")), limit, 4 * LOOK, *words
         )
 
     def look(
@@ -495,15 +495,18 @@ class Store:
         after: Cursor | None = None,
         looks: int = LOOK,
         payload_bytes: int | None = None,
+        brief: bool = False,
     ) -> Call[Look]:
         """Up to ``limit`` jobs of that state that match, among the next ``looks``.
 
-        ``payload_bytes``: with their payloads, and no more jobs once these take so many bytes.
+        ``payload_bytes``: with their payloads, and no more jobs once these take so many bytes. ``brief``: of each only
+        its state.
         """
         words = ["" if value is None else value for value in (match.older, match.newer)]
+        details: calls.Arg = "-" if brief else "" if payload_bytes is None else payload_bytes
         return self._call(
             "search", channel, calls.look_parser(channel), state, *(after or ("", "")), limit, looks,
-            "" if payload_bytes is None else payload_bytes, match.key, match.error, match.name, *words,
+            details, match.key, match.error, match.name, *words,
         )  # fmt: skip
 
     def groups(self, channel: str, *, skip: int, limit: int) -> Call[ErrorGroups]:

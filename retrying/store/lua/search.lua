@@ -3,19 +3,23 @@
 -- that wait for their key are in one of their own; of dead letters only the groups that can match are looked at.
 --
 -- ARGV  3 state; 4 score and 5 id of the last job seen, both "" for the first page; 6 jobs wanted; 7 jobs to look at, at
---       most; 8 bytes of payloads after which the page ends, "" when none are wanted; what to look for, each "" for any:
+--       most; 8 bytes of payloads after which the page ends, "" when none are wanted, "-" when no field is wanted but the
+--       state; what to look for, each "" for any:
 --       9 key; 10 class of the last error; 11 message type (of dead letters: of the others the caller looks for it);
 --       12 least and 13 most age (ms): since its end or, of those that haven't ended, since it was enqueued
 -- Returns  {score and id of the last job looked at, both "" at the end; jobs looked at; {for each job {id, name, value, ...}}}
 --          Fewer jobs than wanted may come with a position: the page looked at as many as it may.
-local state, score, after, wanted, looks, room = take(), take(), take(), number(), number(), tonumber(take())
+local state, score, after, wanted, looks, details = take(), take(), take(), number(), number(), take()
+local room = tonumber(details)
 local key, class, name, least, most = take(), take(), take(), tonumber(take()), tonumber(take())
 local CHUNK, MAX_PLACES = 50, 50
 local FIELDS = {
   'state', 'attempt', 'failures', 'rescues', 'releases', 'max_retries', 'priority', 'created', 'due', 'started',
   'finished', 'worker', 'error', 'reason', 'topic', 'cancel', 'unique', 'key',
 }
-if room then
+if details == '-' then
+  FIELDS = { 'state' }
+elseif room then
   FIELDS[#FIELDS + 1] = 'payload'
 end
 local ENDED = { dead = true, cancelled = true, expired = true, succeeded = true } -- their scores are when they ended
