@@ -27,8 +27,8 @@ __all__ = [
     "retry_now_many",
 ]
 
-#: Jobs in one request: about a millisecond of the server's time.
-BATCH = 100
+#: Jobs in one request: a few milliseconds of the server's time at most.
+BATCH = 50
 
 
 @blocking

@@ -77,8 +77,9 @@ SCHEDULE_KEEP = 100 * 86400.0
 #: Channels that are remembered as being in use, and seconds after which a process that sends to one says so again.
 MAX_CHANNELS = 1000
 REMEMBER_SECONDS = 3600.0
-#: Jobs that one request looks at when it lists those that match.
-LOOK = 250
+#: Jobs that one request looks at when it lists those that match; and when it lists all.
+MAX_LOOK = 1000
+LOOK = 150
 #: Seconds for which it is remembered how many items of a batch are stored.
 BATCH_KEEP = 7 * 86400.0
 #: Seconds for which alerts are remembered when no worker looks.
@@ -482,7 +483,7 @@ class Store:
         """Up to ``limit`` jobs of that state, those that came last first."""
         words = ("", *[""] * 5)
         return self._call(
-            "search", channel, calls.page_parser(channel), state, *(after or ("", "")), limit, 4 * LOOK, *words
+            "search", channel, calls.page_parser(channel), state, *(after or ("", "")), limit, MAX_LOOK, *words
         )
 
     def look(

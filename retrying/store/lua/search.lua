@@ -12,7 +12,7 @@
 local state, score, after, wanted, looks, details = take(), take(), take(), number(), number(), take()
 local room = tonumber(details)
 local key, class, name, least, most = take(), take(), take(), tonumber(take()), tonumber(take())
-local CHUNK, MAX_PLACES = 50, 50
+local CHUNK, MAX_PLACES = 25, 8
 local FIELDS = {
   'state', 'attempt', 'failures', 'rescues', 'releases', 'max_retries', 'priority', 'created', 'due', 'started',
   'finished', 'worker', 'error', 'reason', 'topic', 'cancel', 'unique', 'key',
