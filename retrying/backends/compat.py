@@ -22,6 +22,7 @@ __all__ = [
     "task_enqueued",
     "task_finished",
     "task_started",
+    "told_to_log",
 ]
 
 if TYPE_CHECKING or django.VERSION >= (6,):
@@ -49,3 +50,16 @@ def is_only_logged(signal: Any, sender: object) -> bool:
     """Whether nobody but Django's own log listens to ``signal``: then it may be sent from the event loop's thread."""
     listeners, async_listeners = signal._live_receivers(sender)
     return not async_listeners and all(listener.__module__ == _SIGNALS for listener in listeners)
+
+
+def told_to_log(signal: Any, sender: object, task_result: TaskResult) -> bool:
+    """Send ``signal`` if it ``is_only_logged``, else return False; without what ``send_robust`` costs beside."""
+    listeners, async_listeners = signal._live_receivers(sender)
+    if async_listeners:
+        return False
+    for listener in listeners:
+        if listener.__module__ != _SIGNALS:
+            return False
+    for listener in listeners:
+        listener(signal=signal, sender=sender, task_result=task_result)
+    return True

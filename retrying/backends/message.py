@@ -10,6 +10,9 @@ from ..exceptions import InvalidJob
 from ..message import check_json
 from .compat import InvalidTask, normalize_json
 
+#: What a stored task has to have.
+KINDS = (("type", str), ("backend", str), ("queue", str), ("args", list), ("kwargs", dict))
+
 
 @dataclass(frozen=True, slots=True)
 class TaskMessage:
@@ -24,11 +27,10 @@ class TaskMessage:
     @classmethod
     def read(cls, message: Mapping[str, Any]) -> TaskMessage:
         """Raises ValueError when it isn't the message of a task."""
-        kinds = {"type": str, "backend": str, "queue": str, "args": list, "kwargs": dict}
-        for name, kind in kinds.items():
+        for name, kind in KINDS:
             if not isinstance(message.get(name), kind):
                 raise ValueError(f"it isn't the message of a task: {name!r} is no {kind.__name__}")  # noqa: TRY004  (bad data, no bug)
-        return cls(*(message[name] for name in kinds))
+        return cls(message["type"], message["backend"], message["queue"], message["args"], message["kwargs"])
 
     def plain(self) -> dict[str, Any]:
         """As the layer stores it."""

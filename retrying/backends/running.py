@@ -21,11 +21,11 @@ from .compat import (
     TaskContext,
     TaskResult,
     TaskResultStatus,
-    is_only_logged,
     normalize_json,
     task_backends,
     task_finished,
     task_started,
+    told_to_log,
 )
 from .message import TaskMessage
 from .registry import find, tasks, variant
@@ -166,16 +166,16 @@ class _Run:
         if self._attempt.number > 1:
             with self._history_is_optional():
                 self._remember(self._store.run(self._history))
-        task_started.send_robust(self._sender, task_result=self._result)
+        self._tell_here(task_started)
         try:
             ending = self._succeeded(self._call())
         except BaseException as error:
             ending = self._failed(error)
             if self._finished(ending):
-                task_finished.send_robust(self._sender, task_result=self._result)
+                self._tell_here(task_finished)
         else:
             if self._finished(ending):
-                task_finished.send_robust(self._sender, task_result=self._result)
+                self._tell_here(task_finished)
         return ending
 
     def _call(self) -> Any:
@@ -211,7 +211,7 @@ class _Run:
         if not keep:
             return Ending(End.SUCCESS)
         try:
-            plain = normalize_json(value)
+            plain = None if value is None else normalize_json(value)
             encoded = self._backend.layer.encode({"value": plain})
         except (TypeError, ValueError, RecursionError, InvalidJob) as error:
             raise InvalidReturnValue(f"its return value isn't JSON: {error}") from error
@@ -245,10 +245,13 @@ class _Run:
         change(self._result, status=status, finished_at=datetime.now(UTC))
         return True
 
+    def _tell_here(self, signal: Any) -> None:
+        if not told_to_log(signal, self._sender, self._result):
+            signal.send_robust(self._sender, task_result=self._result)
+
     async def _tell(self, signal: Any, thread: SlotThread) -> None:
         # Receivers see, and decide nothing: one that raises is logged by Django, and the task ends as it ended.
-        if is_only_logged(signal, self._sender):
-            signal.send_robust(self._sender, task_result=self._result)
-        else:  # Django runs those that aren't async in a thread, here the slot's: they may use the database
+        if not told_to_log(signal, self._sender, self._result):
+            # Django runs those that aren't async in a thread, here the slot's: they may use the database.
             await thread.begin_job()
             await signal.asend_robust(self._sender, task_result=self._result)
