@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from .exceptions import Discard, Snooze
 from .job import Job, State
 from .policy import Exponential, GiveUp, RetryPolicy, decide, seconds
+from .redact import redact_text
 from .store.calls import Claimed, Lease
 
 if TYPE_CHECKING:
@@ -164,9 +165,9 @@ def ending_of(attempt: Attempt, error: BaseException | None) -> Ending:
 
 
 def error_text(error: BaseException) -> str:
-    """``Class: message``, cut with a marker when longer than MAX_ERROR characters."""
+    """``Class: message`` without secrets, cut with a marker when longer than MAX_ERROR characters."""
     try:
-        text = f"{type(error).__qualname__}: {error}"
+        text = redact_text(f"{type(error).__qualname__}: {error}")
     except Exception:
         text = f"{type(error).__qualname__} (its message can't be printed)"
     if len(text) > MAX_ERROR:

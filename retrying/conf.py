@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from fnmatch import fnmatchcase
 from functools import cache
@@ -23,6 +23,11 @@ from .thresholds import Thresholds
 
 #: What a channel's entry may hold beside the names of a policy.
 CHANNEL_OPTIONS = {"concurrency", "keep_succeeded", "total_concurrency"}
+#: Parts of names whose values are secrets; ``_`` stands for any or no separator.
+SECRETS = (
+    "password", "passwd", "passphrase", "secret", "token", "authorization", "cookie", "api_key", "private_key",
+    "access_key", "credential", "session_id",
+)  # fmt: skip
 #: Those of them that limit the channel over all workers by rate or by key.
 LIMITS = {"rate", "burst", "rate_per_key", "burst_per_key", "concurrency_per_key", "ordered_by_key"}
 
@@ -83,6 +88,9 @@ class Settings:
     TOPIC_TTL_SECONDS: float = 86400.0
     #: Largest message, serialized.
     MAX_MESSAGE_BYTES: int = 1048576
+    #: What has one of these in its name is hidden in logs, pages, traces and error texts; case and ``_`` don't matter.
+    #: To add some: ``[*retrying.conf.SECRETS, "iban"]``.
+    REDACT_NAMES: tuple[str, ...] = field(default_factory=lambda: SECRETS)
     #: What is an alert, in every channel; a channel's own ``alerts`` wins, name by name.
     ALERTS: Thresholds = field(default_factory=Thresholds)
     #: Who shows it as bearer token may read /metrics; None: signed-in staff only.
@@ -151,7 +159,8 @@ def _parse(raw: object) -> Settings:
     unknown = [name for name in raw if name not in names]
     found += [f"RETRYING has no setting {name!r}; it takes {', '.join(names)}" for name in unknown]
     values: dict[str, Any] = {}
-    for name in names.keys() & raw.keys() - {"DEFAULT_POLICY", "CHANNELS", "ROUTES", "ALERTS", "METRICS_TOKEN"}:
+    typed = {"DEFAULT_POLICY", "CHANNELS", "ROUTES", "ALERTS", "METRICS_TOKEN", "REDACT_NAMES"}
+    for name in names.keys() & raw.keys() - typed:
         value, default = raw[name], names[name].default
         whole = isinstance(default, int)
         kinds = int if whole else (int, float)
@@ -181,16 +190,23 @@ def _parse(raw: object) -> Settings:
             channels[name] = _channel(options, default_policy, values.get("KEEP_SUCCEEDED", 0), alerts)
         except (InvalidPolicy, TypeError) as error:
             found.append(f"RETRYING['CHANNELS'][{name!r}]: {error}")
-    token = raw.get("METRICS_TOKEN")
-    if token is not None and (not isinstance(token, str) or not token):
-        found.append(f"RETRYING['METRICS_TOKEN'] must be a text, or None, got {type(token).__name__}")
     routes = raw.get("ROUTES", {})
     found += _route_problems(routes)
+    found += _text_problems(raw)
     if found:
         raise ImproperlyConfigured("\n".join(found))
     return Settings(
-        DEFAULT_POLICY=default_policy, CHANNELS=channels, ROUTES=routes, ALERTS=alerts, METRICS_TOKEN=token, **values
-    )
+        DEFAULT_POLICY=default_policy, CHANNELS=channels, ROUTES=routes, ALERTS=alerts,
+        METRICS_TOKEN=raw.get("METRICS_TOKEN"), REDACT_NAMES=tuple(raw.get("REDACT_NAMES", SECRETS)), **values,
+    )  # fmt: skip
+
+
+def _text_problems(raw: Mapping[str, Any]) -> Iterator[str]:
+    token, names = raw.get("METRICS_TOKEN"), raw.get("REDACT_NAMES", SECRETS)
+    if token is not None and (not isinstance(token, str) or not token):
+        yield f"RETRYING['METRICS_TOKEN'] must be a text, or None, got {type(token).__name__}"
+    if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) and name for name in names):
+        yield f"RETRYING['REDACT_NAMES'] must be a list of parts of names, got {names!r}"
 
 
 def _route_problems(routes: object) -> list[str]:
