@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 
+import msgspec
+
 #: Format of a stored job. A worker leaves jobs of a higher number to newer workers.
 FORMAT = 1
 
@@ -31,8 +33,7 @@ class State(StrEnum):
     """Its first attempt had not begun when it expired. Kept as long as dead letters."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+class Job(msgspec.Struct, frozen=True, kw_only=True):
     """What the store knows of a job. Times are aware datetimes of the server's clock."""
 
     #: Unique within the channel; made by the caller or random.

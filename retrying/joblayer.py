@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
 from asgiref.sync import AsyncToSync
 from channels.exceptions import ChannelFull
 from channels_redis.serializers import registry
@@ -63,6 +64,7 @@ class JobLayer:
         self._job_serializer = registry.get_serializer(
             serializer_format, expiry=None, symmetric_encryption_keys=symmetric_encryption_keys
         )
+        self._is_msgpack = serializer_format == "msgpack" and not symmetric_encryption_keys
         self.store = Store(
             decode_hosts([store] if store else hosts)[0],
             prefix=f"retrying:{prefix}",
@@ -88,6 +90,15 @@ class JobLayer:
             return self._job_serializer.serialize(message)  # type: ignore[no-any-return]
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise InvalidJob(f"the message can't be serialized: {error}") from error
+
+    def encode_json(self, message: dict[str, Any]) -> bytes:
+        """The same bytes for a message that check_json let through, in less time where the format is msgpack."""
+        if self._is_msgpack:
+            try:
+                return msgspec.msgpack.encode(message)
+            except (TypeError, ValueError, OverflowError, RecursionError):  # a subclass of a plain type, or bad
+                pass
+        return self.encode(message)
 
     def decode(self, payload: bytes) -> dict[str, Any]:
         """The message of a payload. Raises ValueError when it isn't one."""

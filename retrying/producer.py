@@ -46,7 +46,7 @@ def prepare(layer: JobLayer, channel: str, message: dict[str, Any], options: Job
     if not isinstance(message.get("type"), str) or not message["type"]:
         raise InvalidJob("message needs a 'type': the name of the handler that runs it, e.g. 'report.build'")
     check_json(message)
-    return new_job(layer.encode(message), max_bytes=get_settings().MAX_MESSAGE_BYTES, **options)
+    return new_job(layer.encode_json(message), max_bytes=get_settings().MAX_MESSAGE_BYTES, **options)
 
 
 def _stored(channel: str, job: NewJob, options: JobOptions, result: Enqueued) -> Job:

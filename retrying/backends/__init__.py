@@ -193,7 +193,7 @@ class RetryingBackend(BaseTaskBackend):
             run_at = timezone.make_aware(run_at)
         try:
             job = new_job(
-                self.layer.encode(message.plain()),
+                self.layer.encode_json(message.plain()),
                 max_bytes=get_settings().MAX_MESSAGE_BYTES,
                 job_id=job_id,
                 priority=int(task.priority),

@@ -138,7 +138,7 @@ class Connections:
 
     def _kept(self, pool: Any) -> Kept:
         options = self._options()
-        return Kept(pool, most=options["max_connections"], wait=options["timeout"])
+        return Kept(pool, most=options["max_connections"], wait=options["timeout"], timeout=options["socket_timeout"])
 
     def async_(self) -> redis.asyncio.Redis:
         """The running event loop's client; closed with the loop."""

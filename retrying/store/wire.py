@@ -8,8 +8,11 @@ loop has one connection on which requests go out as they come. Nothing is sent t
 from __future__ import annotations
 
 import asyncio
+import struct
 from collections import deque
 from queue import Empty, SimpleQueue
+from socket import SO_RCVTIMEO, SO_SNDTIMEO, SOL_SOCKET
+from ssl import SSLSocket
 from typing import Any, Protocol
 
 import hiredis
@@ -20,6 +23,7 @@ from redis.exceptions import TimeoutError as NoReply
 from .calls import Arg
 
 _MORE = object()
+READ_BYTES = 65536
 
 
 class Stale(NotConnected):
@@ -40,11 +44,13 @@ class AsyncWire(Protocol):
 class Kept:
     """A process' connections to a server: as many as there are requests at a time, the one used last first."""
 
-    def __init__(self, pool: Any, *, most: int, wait: float) -> None:
-        """``pool``: of redis-py, makes the connections. ``most`` of them; a request waits ``wait`` seconds for one."""
+    def __init__(self, pool: Any, *, most: int, wait: float, timeout: float | None) -> None:
+        """``pool``: of redis-py, makes the connections. ``most`` of them; a request waits ``wait`` seconds for one, and
+        ``timeout`` for its reply (None: for ever)."""
         self._pool = pool
         self._wait = wait
-        self._idle: list[Any] = []
+        self._timeout = timeout
+        self._idle: list[_Connection] = []
         self._places: SimpleQueue[None] = SimpleQueue()
         for _ in range(most):
             self._places.put(None)
@@ -59,27 +65,68 @@ class Kept:
             try:
                 connection = self._idle.pop()
             except IndexError:
-                connection = self._pool.make_connection()
-            was_idle = connection.is_connected
+                connection = _Connection(self._pool.make_connection(), self._timeout)
             try:
-                if not was_idle:
-                    connection.connect()
-                connection.send_packed_command((request,))
-                return connection.read_response(disable_decoding=True)
-            except NotConnected as error:
-                connection.disconnect()
-                if was_idle and type(error) is NotConnected:
-                    raise Stale(str(error)) from error
-                raise
-            except RedisError:
-                raise  # an answer, or a timeout, after which redis-py has disconnected
-            except BaseException:
-                connection.disconnect()  # interrupted: what comes would answer the next request
-                raise
+                reply = connection.ask(request)
             finally:
-                self._idle.append(connection)  # a disconnected one connects when it is used next
+                self._idle.append(connection)  # one that was closed connects when it is used next
         finally:
             self._places.put(None)
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+
+class _Connection:
+    """One of redis-py's, whose socket is used as it is: of a short request its client is the larger part."""
+
+    def __init__(self, connection: Any, timeout: float | None) -> None:
+        self._connection = connection
+        self._timeout = timeout
+        self._socket: Any = None
+        self._parser = hiredis.Reader()
+
+    def ask(self, request: bytes) -> Any:
+        """The reply, an exception when the server refused the request."""
+        was_open = self._socket is not None and self._connection._sock is self._socket
+        if not was_open:
+            self._open()
+        try:
+            self._socket.sendall(request)
+            while (reply := self._parser.gets()) is _MORE or isinstance(reply, hiredis.PushNotification):
+                if reply is _MORE:
+                    self._read()
+        except (TimeoutError, BlockingIOError) as error:
+            self._connection.disconnect()
+            raise NoReply("no reply in time") from error
+        except (NotConnected, OSError) as error:
+            self._connection.disconnect()
+            kind = Stale if was_open else NotConnected
+            raise kind(f"the connection was lost: {error}") from error
+        except BaseException:
+            self._connection.disconnect()  # interrupted: what comes would answer the next request
+            raise
+        return reply
+
+    def _open(self) -> None:
+        self._connection.connect()
+        self._socket = self._connection._sock
+        self._parser = hiredis.Reader(
+            protocolError=InvalidResponse, replyError=self._connection._parser.parse_error, notEnoughData=_MORE
+        )
+        if self._timeout is not None and not isinstance(self._socket, SSLSocket):
+            # The kernel's own timeouts: Python's cost a poll before each send and receive.
+            self._socket.settimeout(None)
+            seconds, fraction = divmod(self._timeout, 1)
+            limit = struct.pack("@ll", int(seconds), int(fraction * 1e6) or (1 if not seconds else 0))
+            self._socket.setsockopt(SOL_SOCKET, SO_RCVTIMEO, limit)
+            self._socket.setsockopt(SOL_SOCKET, SO_SNDTIMEO, limit)
+
+    def _read(self) -> None:
+        data = self._socket.recv(READ_BYTES)
+        if not data:
+            raise NotConnected("the server closed it")
+        self._parser.feed(data)
 
 
 class Line:

@@ -188,6 +188,19 @@ async def test_a_server_that_stops_answering_is_given_up_in_time(redis_url: str,
         await behind.connections.aclose()
 
 
+def test_a_process_gives_a_server_up_that_stops_answering(redis_url: str, store: Store) -> None:
+    port = int(redis_url.rpartition(":")[2].partition("/")[0])
+    with Proxy(port) as proxy:
+        behind = Store({"address": proxy.url, "socket_timeout": 0.2}, prefix=store.prefix)
+        put(behind, "first")
+        proxy.delay = lambda: 0.5
+        with pytest.raises(StoreUnavailable):
+            put(behind, "a")
+        proxy.delay = lambda: 0.0
+        assert put(behind, "b"), "and no late reply is taken for this one's"
+        behind.connections.close()
+
+
 def test_nothing_is_left_of_a_loop_that_ended_while_it_sent(store: Store, server: redis.Redis) -> None:
     put(store, "first")
     before = names(server)

@@ -13,6 +13,7 @@ from typing import Any
 from channels.exceptions import InvalidChannelLayerError
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from msgspec import structs
 
 from retrying import jobs, schedule, stats
 from retrying.doctor import Severity, diagnose
@@ -141,7 +142,7 @@ class Command(BaseCommand):
             if cursor is None:
                 break
         if given.json:
-            self._print_json({"jobs": [_plain(asdict(job)) for job in found], "cursor": cursor})
+            self._print_json({"jobs": [_plain(structs.asdict(job)) for job in found], "cursor": cursor})
             return
         self._table(given, [_row(job) for job in found], empty=f"no {given.state} jobs in {given.channel}")
         if cursor is not None:
@@ -151,7 +152,7 @@ class Command(BaseCommand):
         job = jobs.get(given.channel, given.job, using=given.layer)
         if job is None:
             raise _unknown(given)
-        values = _plain(asdict(job))
+        values = _plain(structs.asdict(job))
         del values["duplicate"]  # says something of what enqueue returns only
         if given.json:
             self._print_json(values)

@@ -16,7 +16,10 @@
 -- A crash before it: nothing. After it, reply lost: the same ids again change nothing.
 local WORDS = 3
 local capacity, remembered, piece = tonumber(take()), number(), take()
-local batch, first, ttl = string.match(piece, '^(%S+) (%d+) (%d+)$')
+local batch, first, ttl
+if piece ~= 'each' then
+  batch, first, ttl = string.match(piece, '^(%S+) (%d+) (%d+)$')
+end
 local count = (#ARGV - cursor) / WORDS
 
 -- The job that is known by that id or holds that name; nil when there is none (and true when one that
