@@ -72,7 +72,7 @@ def row_of(peer: str, variant: str, measure: str, name: str) -> Reference:
 
 POP = row_of("raw", "pop", "latency", "p50")
 PLAIN_MEMORY = row_of("channels", "await", "latency", "idle_memory")
-CONSUMER, ASYNCIO = "consumer", "consumer-asyncio"
+CONSUMER, ASYNCIO, OWN = "consumer", "consumer-asyncio", "background"
 
 CLAIMS = (
     Claim("unmodified AsyncConsumer beside the fastest peer", ours(CONSUMER, "drain", "rate"), 1.8, fastest(DRAIN)),
@@ -85,6 +85,7 @@ CLAIMS = (
         "... beside the fastest that survives kill -9",
         ours(ASYNCIO, "drain", "rate"), 3, fastest(DRAIN, survivors=True),
     ),
+    Claim("BackgroundConsumer beside the fastest peer", ours(OWN, "drain", "rate"), 4, fastest(DRAIN)),
     Claim("async tasks", ours("task-async", "drain", "rate"), 2.5, fastest(DRAIN)),
     Claim("unmodified SyncConsumer", ours("sync-consumer", "drain", "rate"), 0.8, fastest(DRAIN)),
     Claim("sync tasks", ours("task-sync", "drain", "rate"), 0.8, fastest(DRAIN)),
@@ -93,13 +94,14 @@ CLAIMS = (
             f"two processes beside one, {name}",
             ours(variant, "two", "rate"), 1.8, row_of(OURS, variant, "drain", "rate"),
         )
-        for variant, name in ((CONSUMER, "AsyncConsumer"), ("task-async", "async tasks"))
+        for variant, name in ((CONSUMER, "AsyncConsumer"), (OWN, "BackgroundConsumer"), ("task-async", "async tasks"))
     ),
     Claim("enqueue(), one after another", ours(CONSUMER, "enqueue", "one"), 1, fastest(ONE)),
     Claim("async_to_sync(layer.send)", ours("view", "enqueue", "one"), 0.5, fastest(ONE)),
     Claim("await aenqueue(), 50 at once", ours("aenqueue", "enqueue", "gather"), 3, fastest(BULK)),
     Claim("enqueue_many()", ours(CONSUMER, "enqueue", "many"), 3, fastest(BULK)),
     Claim("idle latency, p50, unmodified consumer", ours(CONSUMER, "latency", "p50"), 4.5, POP, at_most=True),
+    Claim("idle latency, p50, BackgroundConsumer", ours(OWN, "latency", "p50"), 3, POP, at_most=True),
     Claim("idle latency, p99", ours(CONSUMER, "latency", "p99"), 2, at_most=True, unit=" ms"),
     Claim("kill -9: jobs not run", ours("crash", "crash", "lost"), 0, at_most=True),
     Claim("kill -9: jobs that were done, run again", ours("crash", "crash", "doubled"), 0, at_most=True),
@@ -120,6 +122,7 @@ CLAIMS = (
         for variant, name, bound in (
             (CONSUMER, "unmodified consumer", 60),
             (ASYNCIO, "unmodified consumer, no uvloop", 90),
+            (OWN, "BackgroundConsumer", 25),
         )
     ),
 )  # fmt: skip

@@ -22,6 +22,38 @@
 # bulk = "enqueue_many"
 # gather = true
 #
+# [tool.benchmark.variants.background]
+# persistence = ["everysec", "always"]
+# settings = "BackgroundConsumer (async def), 100 jobs at once"
+# concurrency = 100
+# uvloop = true
+# jobs = 150000
+# measures = ["drain", "two", "latency", "sleep"]
+# sender = "enqueue"
+#
+# [tool.benchmark.variants.background-asyncio]
+# settings = "the same on asyncio's own loop"
+# concurrency = 100
+# jobs = 100000
+# measures = ["drain", "latency"]
+# sender = "enqueue"
+#
+# [tool.benchmark.variants.background-1]
+# settings = "the same, one job at a time, on uvloop"
+# concurrency = 1
+# uvloop = true
+# jobs = 15000
+# measures = ["drain", "latency"]
+# sender = "enqueue"
+#
+# [tool.benchmark.variants.background-sync]
+# settings = "BackgroundConsumer (def), 100 jobs at once in threads"
+# concurrency = 100
+# uvloop = true
+# jobs = 30000
+# measures = ["drain"]
+# sender = "enqueue"
+#
 # [tool.benchmark.variants.consumer]
 # persistence = ["everysec", "always"]
 # settings = "unmodified AsyncConsumer, 100 jobs at once"
@@ -124,7 +156,15 @@ from benchmarks.roles import Sender, concurrency
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "benchmarks.site.settings")
 
 #: Where the jobs of a variant go; the others' to "work".
-CHANNELS = {"sync-consumer": "sync-work", "task-async": "tasks.default", "task-sync": "tasks.default"}
+CHANNELS = {
+    "background": "background",
+    "background-asyncio": "background",
+    "background-1": "background",
+    "background-sync": "sync-background",
+    "sync-consumer": "sync-work",
+    "task-async": "tasks.default",
+    "task-sync": "tasks.default",
+}
 CHANNEL = CHANNELS.get(os.environ["BENCH_VARIANT"], "work")
 
 

@@ -159,6 +159,7 @@ def _failures(results: Results) -> str:
 
 #: The README's rows: what it is, whose, and which variant. A peer's best is found, not named.
 SHOWN = (
+    ("**`BackgroundConsumer`**", OURS, "background"),
     ("**unmodified `AsyncConsumer`**", OURS, "consumer"),
     ("**async task of Django**", OURS, "task-async"),
 )
