@@ -6,7 +6,7 @@ import argparse
 import signal
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from .measure import interleaved
 from .results import Key, Results, machine
 
 RESULTS = ROOT / "docs" / "performance.json"
-#: Rounds of each measurement, more of what is compared most.
+#: Rounds of each measurement at most, more of what is compared most.
 ROUNDS = {"enqueue": 3, "drain": 3, "two": 2, "latency": 2, "sleep": 1, "crash": 1, "persistence": 2}
 #: What a run without --measure does. `crash` of peers takes minutes each, so it is asked for with --crash.
 USUAL = ("enqueue", "drain", "two", "latency", "sleep", "persistence", "crash")
@@ -133,23 +133,30 @@ class Run:
         self.cells = [cell for cell in self.cells if cell.peer.name in self._interpreters]
 
     def measure(self) -> None:
-        """All cells of one kind next to each other in time, each round in another order."""
-        for measure in dict.fromkeys(cell.measure for cell in self.cells):
-            of_it = [cell for cell in self.cells if cell.measure == measure]
-            for number, cell in interleaved(max(self._rounds(cell) for cell in of_it), of_it):
-                if number <= self._rounds(cell):
-                    self._one(cell, number)
+        """What is due, in order; what was measured until then is kept when somebody ends it."""
+        due = list(self._due())
+        try:
+            for place, (number, cell) in enumerate(due, 1):
+                self._one(cell, f"{place}/{len(due)} {cell} ({number})")
+        finally:
             self.results.save()
+
+    def _due(self) -> Iterator[tuple[int, Cell]]:
+        """All cells of one kind next to each other in time, each round in another order."""
+        for measure in USUAL:
+            of_it = [cell for cell in self.cells if cell.measure == measure]
+            rounds = max((self._rounds(cell) for cell in of_it), default=0)
+            yield from ((number, cell) for number, cell in interleaved(rounds, of_it) if number <= self._rounds(cell))
 
     def _rounds(self, cell: Cell) -> int:
         """As many as were asked for; else what a whole run has the time for."""
         if self.options.quick or self.options.rounds:
             return 1 if self.options.quick else int(self.options.rounds)
-        if cell.variant.slow or (cell.measure == "two" and cell.peer.name != OURS):
-            return 2 if cell.measure in ("enqueue", "drain") else 1
-        return ROUNDS[cell.measure]
+        if cell.measure not in ("enqueue", "drain") and cell.peer.name not in (OURS, "raw"):
+            return 1
+        return min(cell.variant.rounds, ROUNDS[cell.measure])
 
-    def _one(self, cell: Cell, number: int) -> None:
+    def _one(self, cell: Cell, name: str) -> None:
         try:
             with bench(
                 cell.peer, cell.variant, self._interpreters[cell.peer.name], cell.persistence, quick=self.options.quick
@@ -159,10 +166,10 @@ class Run:
             reason = str(error) if isinstance(error, Failed) else repr(error)
             self.results.fail(cell.key, reason)
             self._note(str(cell), reason)
-            self.say(f"{cell}: FAILED: {reason}")
+            self.say(f"{name}: FAILED: {reason}")
         else:
             self.results.add(cell.key, values)
-            self.say(f"{cell} ({number}): " + ", ".join(f"{name} {value:,.4g}" for name, value in values.items()))
+            self.say(f"{name}: " + ", ".join(f"{name} {value:,.4g}" for name, value in values.items()))
 
     def _note(self, what: str, why: str) -> None:
         self.failed.append(f"{what}: {why}")

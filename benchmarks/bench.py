@@ -24,7 +24,7 @@ from .measure import Process, Server, wait_until
 from .roles import Plan
 
 #: Sends of one measurement of the rate end after so many seconds, all sends of a queue that is only filled after these.
-SEND_SECONDS, FILL_SECONDS = 2.0, 20.0
+SEND_SECONDS, FILL_SECONDS = 1.2, 20.0
 #: Sends that overlap, where a peer has no call for many.
 TOGETHER = 50
 #: Between two paced sends.

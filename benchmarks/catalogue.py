@@ -37,10 +37,10 @@ class Variant:
     #: Processes that one start of its worker makes of itself.
     processes: int = 1
     uvloop: bool = False
-    #: How many no-op jobs are drained: two to four seconds of them.
+    #: How many no-op jobs are drained: about two seconds of them.
     jobs: int = 10_000
-    #: Fewer rounds are enough: it is far from the fastest.
-    slow: bool = False
+    #: At most so many of each measurement: what isn't near the fastest needs fewer.
+    rounds: int = 3
     measures: tuple[str, ...] = EVERYTHING
     #: What else the server promises to keep when it is measured again: "everysec", "always".
     persistence: tuple[str, ...] = ()

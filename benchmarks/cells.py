@@ -15,10 +15,10 @@ from .measure import Process, Use, cpu_seconds, percentile, resident, wait_until
 SENDS = 20_000
 #: A drain stops after so many seconds with work left; the rate is that of what ran.
 DRAIN_SECONDS = 8.0
-SLEEPS, SLEEPS_ONE_BY_ONE = 2_000, 100
+SLEEPS, SLEEPS_ONE_BY_ONE = 2_000, 40
 SLEEP_LIMIT = 20.0
-PACED = 300
-IDLE_SECONDS = 2.0
+PACED = 250
+IDLE_SECONDS = 1.5
 CRASHES, CRASH_AFTER = 600, 300
 #: Longest wait for what was running when the worker was killed.
 RESCUE_SECONDS = 150.0
@@ -99,7 +99,7 @@ def latency(bench: Bench) -> Values:
     bench.send("one", "noop", 1)
     with bench.working("latency") as workers:
         bench.await_first(workers)
-        time.sleep(1.0)
+        time.sleep(0.5)
         cpu, use, began = _cpu(workers), bench.server.use(), time.monotonic()
         time.sleep(bench.scaled(int(IDLE_SECONDS * 1000)) / 1000)
         took, used = time.monotonic() - began, bench.server.use() - use
@@ -123,7 +123,7 @@ def latency(bench: Bench) -> Values:
 
 def sleep(bench: Bench) -> Values:
     """2,000 jobs of 50 ms at 100 at once: seconds from the first one's beginning to the last one's end; a second is
-    ideal. Who takes one at a time gets 100, scaled."""
+    ideal. Who takes one at a time gets 40, scaled."""
     at_once = bench.variant.at_once("sleep")
     count = bench.fill("sleep", bench.scaled(SLEEPS if at_once > 1 else SLEEPS_ONE_BY_ONE))
     with bench.working("sleep") as workers:

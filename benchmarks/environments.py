@@ -88,7 +88,9 @@ def _run(command: list[str]) -> None:
 
 
 def versions(peer: Peer, interpreter: Path) -> dict[str, str]:
-    """Of the distributions that the peer names, as installed."""
-    done = subprocess.run([interpreter, "-c", VERSIONS, *peer.packages], capture_output=True, text=True, check=True)
+    """Of the distributions that the peer names, as installed. Raises CannotInstall when one isn't there."""
+    done = subprocess.run([interpreter, "-c", VERSIONS, *peer.packages], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise CannotInstall(done.stderr.strip().rpartition("\n")[2])
     found: dict[str, str] = json.loads(done.stdout)
     return found

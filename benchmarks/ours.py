@@ -26,31 +26,34 @@
 # persistence = ["everysec", "always"]
 # settings = "BackgroundConsumer (async def), 100 jobs at once"
 # concurrency = 100
+# jobs = 120000
 # uvloop = true
-# jobs = 150000
 # measures = ["drain", "two", "latency", "sleep"]
 # sender = "enqueue"
 #
 # [tool.benchmark.variants.background-asyncio]
 # settings = "the same on asyncio's own loop"
 # concurrency = 100
-# jobs = 100000
+# jobs = 80000
+# rounds = 2
 # measures = ["drain", "latency"]
 # sender = "enqueue"
 #
 # [tool.benchmark.variants.background-1]
 # settings = "the same, one job at a time, on uvloop"
 # concurrency = 1
+# jobs = 10000
+# rounds = 2
 # uvloop = true
-# jobs = 15000
 # measures = ["drain", "latency"]
 # sender = "enqueue"
 #
 # [tool.benchmark.variants.background-sync]
 # settings = "BackgroundConsumer (def), 100 jobs at once in threads"
 # concurrency = 100
+# jobs = 40000
+# rounds = 2
 # uvloop = true
-# jobs = 30000
 # measures = ["drain"]
 # sender = "enqueue"
 #
@@ -58,31 +61,32 @@
 # persistence = ["everysec", "always"]
 # settings = "unmodified AsyncConsumer, 100 jobs at once"
 # concurrency = 100
+# jobs = 45000
 # uvloop = true
-# jobs = 60000
 # measures = ["enqueue", "drain", "two", "latency", "sleep"]
 # sender = "enqueue"
 #
 # [tool.benchmark.variants.consumer-asyncio]
 # settings = "the same on asyncio's own loop"
 # concurrency = 100
-# jobs = 50000
-# measures = ["drain", "latency", "two"]
+# jobs = 35000
+# measures = ["drain", "latency"]
 # sender = "enqueue"
 #
 # [tool.benchmark.variants.consumer-1]
 # settings = "unmodified AsyncConsumer, one job at a time (the default)"
 # concurrency = 1
+# jobs = 10000
+# rounds = 2
 # uvloop = true
-# jobs = 15000
 # measures = ["drain", "latency"]
 # sender = "enqueue"
 #
 # [tool.benchmark.variants.sync-consumer]
 # settings = "unmodified SyncConsumer, 100 jobs at once in threads"
 # concurrency = 100
-# uvloop = true
 # jobs = 25000
+# uvloop = true
 # measures = ["drain", "latency", "sleep", "two"]
 # sender = "enqueue"
 #
@@ -90,22 +94,23 @@
 # persistence = ["everysec"]
 # settings = "async task of Django, 100 at once, RESULT_TTL 0"
 # concurrency = 100
+# jobs = 35000
 # uvloop = true
-# jobs = 40000
 # measures = ["drain", "enqueue", "latency", "sleep", "two"]
 # sender = "task"
 #
 # [tool.benchmark.variants.task-sync]
 # settings = "sync task of Django, 100 at once in threads, RESULT_TTL 0"
 # concurrency = 100
+# jobs = 25000
 # uvloop = true
-# jobs = 20000
 # measures = ["drain", "latency", "sleep", "two"]
 # sender = "task-sync"
 #
 # [tool.benchmark.variants.send]
 # settings = "await channel_layer.send()"
 # concurrency = 100
+# rounds = 2
 # uvloop = true
 # measures = ["enqueue"]
 # sender = "send"
@@ -126,6 +131,7 @@
 # [tool.benchmark.variants.atask]
 # settings = "await task.aenqueue()"
 # concurrency = 100
+# rounds = 2
 # uvloop = true
 # measures = ["enqueue"]
 # sender = "atask"
@@ -133,6 +139,7 @@
 # [tool.benchmark.variants.crash]
 # settings = "unmodified AsyncConsumer, 10 jobs at once, lease 30 s and sweep 5 s: the defaults"
 # concurrency = 10
+# rounds = 1
 # uvloop = true
 # measures = ["crash"]
 # sender = "enqueue"
@@ -140,6 +147,7 @@
 # [tool.benchmark.variants.crash-2s]
 # settings = "the same with LEASE_SECONDS 2, SWEEP_SECONDS 0.5"
 # concurrency = 10
+# rounds = 1
 # uvloop = true
 # measures = ["crash"]
 # sender = "enqueue"

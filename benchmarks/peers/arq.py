@@ -13,7 +13,8 @@
 # [tool.benchmark.variants.tuned]
 # settings = "100 jobs at once, polls each 10 ms (default 500), results not kept"
 # concurrency = 100
-# jobs = 10000
+# jobs = 7000
+# rounds = 2
 # uvloop = true
 # ///
 

@@ -15,7 +15,7 @@
 # persistence = ["everysec", "always"]
 # settings = "20 jobs at once (100 for the sleeps), removed when done"
 # concurrency = 20
-# jobs = 12000
+# jobs = 9000
 # sleep_concurrency = 100
 # uvloop = true
 #

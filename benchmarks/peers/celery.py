@@ -12,13 +12,13 @@
 # persistence = ["everysec"]
 # settings = "solo pool, acknowledged early (its defaults), no results, no gossip, mingle or heartbeat"
 # concurrency = 1
-# jobs = 6000
-# slow = true
+# jobs = 4000
+# rounds = 2
 #
 # [tool.benchmark.variants.prefork2]
 # settings = "two processes in one pool, prefetch 128 each"
 # concurrency = 2
-# jobs = 6000
+# rounds = 1
 # measures = ["two"]
 # processes = 2
 # default = false
@@ -26,14 +26,15 @@
 # [tool.benchmark.variants.threads]
 # settings = "thread pool of 10 (100 for the sleeps)"
 # concurrency = 10
-# jobs = 6000
+# jobs = 4000
+# rounds = 1
 # sleep_concurrency = 100
 # measures = ["drain", "latency", "sleep"]
 #
 # [tool.benchmark.variants.late]
 # settings = "solo pool, acks_late, reject_on_worker_lost, prefetch 1, visibility timeout 30 s"
 # concurrency = 1
-# jobs = 6000
+# rounds = 1
 # env = {BENCH_LATE = "1"}
 # measures = ["drain", "crash"]
 # default = false

@@ -20,13 +20,14 @@
 # persistence = ["everysec"]
 # settings = "runworker as it is: one message at a time; capacity and expiry raised, socket_timeout None"
 # concurrency = 1
-# jobs = 7000
-# slow = true
+# jobs = 5000
+# rounds = 2
 #
 # [tool.benchmark.variants.uvloop]
 # settings = "the same on uvloop"
 # concurrency = 1
-# jobs = 7000
+# jobs = 6000
+# rounds = 1
 # uvloop = true
 # measures = ["drain", "latency"]
 # ///

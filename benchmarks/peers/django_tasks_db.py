@@ -12,8 +12,8 @@
 # [tool.benchmark.variants.default]
 # settings = "SQLite in WAL mode, its file in memory, polls each 0.1 s (default 1 s)"
 # concurrency = 1
-# jobs = 1500
-# slow = true
+# jobs = 900
+# rounds = 1
 # ///
 
 import os

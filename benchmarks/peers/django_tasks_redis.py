@@ -12,8 +12,8 @@
 # [tool.benchmark.variants.default]
 # settings = "one worker, which runs one task at a time"
 # concurrency = 1
-# jobs = 3000
-# slow = true
+# jobs = 1800
+# rounds = 1
 #
 # [tool.benchmark.variants.claiming]
 # settings = "REDIS_CLAIM_TIMEOUT 10 s (default 300), --claim-interval 5"

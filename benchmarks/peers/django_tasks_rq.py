@@ -11,8 +11,8 @@
 # [tool.benchmark.variants.simple]
 # settings = "rq's SimpleWorker (no fork)"
 # concurrency = 1
-# jobs = 1200
-# slow = true
+# jobs = 600
+# rounds = 1
 # ///
 
 from collections.abc import Iterator

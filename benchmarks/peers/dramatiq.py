@@ -12,14 +12,15 @@
 # persistence = ["everysec"]
 # settings = "2 threads (100 for the sleeps), prefetch 1000"
 # concurrency = 2
-# jobs = 30000
+# jobs = 20000
 # sleep_concurrency = 100
 # env = {dramatiq_queue_prefetch = "1000"}
 #
 # [tool.benchmark.variants.threads]
 # settings = "8 threads, its default prefetch of 16"
 # concurrency = 8
-# jobs = 30000
+# jobs = 4500
+# rounds = 1
 # sleep_concurrency = 100
 # measures = ["drain", "latency", "sleep"]
 # default = false

@@ -12,13 +12,13 @@
 # persistence = ["everysec"]
 # settings = "2 threads (100 for the sleeps), blocking pop, no results"
 # concurrency = 2
-# jobs = 18000
+# jobs = 13000
 # sleep_concurrency = 100
 #
 # [tool.benchmark.variants.process2]
 # settings = "two processes by fork"
 # concurrency = 2
-# jobs = 18000
+# rounds = 1
 # measures = ["two"]
 # processes = 2
 # default = false

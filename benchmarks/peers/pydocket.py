@@ -15,7 +15,7 @@
 # persistence = ["everysec"]
 # settings = "100 tasks at once, minimum_check_interval 5 ms (default 250), nothing kept"
 # concurrency = 100
-# jobs = 12000
+# jobs = 9000
 # uvloop = true
 #
 # [tool.benchmark.variants.redelivering]

@@ -12,8 +12,8 @@
 # [tool.benchmark.variants.stream]
 # settings = "XREADGROUP of 200, their handlers called, XACK and XDEL of 200 in one pipeline"
 # concurrency = 200
-# uvloop = true
 # jobs = 300000
+# uvloop = true
 # measures = ["enqueue", "drain", "two"]
 # persistence = ["everysec", "always"]
 #
@@ -25,6 +25,7 @@
 # [tool.benchmark.variants.apop]
 # settings = "BLPOP and LPUSH of an asyncio client"
 # concurrency = 1
+# rounds = 1
 # uvloop = true
 # measures = ["latency"]
 # ///

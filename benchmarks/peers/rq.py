@@ -12,14 +12,14 @@
 # [tool.benchmark.variants.simple]
 # settings = "SimpleWorker (no fork), results not kept"
 # concurrency = 1
-# jobs = 2000
-# slow = true
+# jobs = 800
+# rounds = 1
 #
 # [tool.benchmark.variants.fork]
 # settings = "Worker: a process for each job, the default"
 # concurrency = 1
-# jobs = 300
-# slow = true
+# jobs = 200
+# rounds = 1
 # measures = ["drain"]
 # default = false
 # ///

@@ -13,7 +13,8 @@
 # [tool.benchmark.variants.default]
 # settings = "20 jobs at once (100 for the sleeps), results not kept"
 # concurrency = 20
-# jobs = 8000
+# jobs = 6000
+# rounds = 2
 # sleep_concurrency = 100
 # uvloop = true
 #

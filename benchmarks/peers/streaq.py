@@ -14,7 +14,8 @@
 # [tool.benchmark.variants.default]
 # settings = "20 tasks at once (100 for the sleeps), results not kept"
 # concurrency = 20
-# jobs = 7000
+# jobs = 5000
+# rounds = 2
 # sleep_concurrency = 100
 # uvloop = true
 # ///

@@ -13,15 +13,16 @@
 # persistence = ["everysec"]
 # settings = "RedisStreamBroker, 100 tasks at once, no results, arguments not parsed"
 # concurrency = 100
-# jobs = 15000
+# jobs = 11000
 # uvloop = true
 #
 # [tool.benchmark.variants.list]
 # settings = "ListQueueBroker, 100 tasks at once, no results, arguments not parsed"
 # concurrency = 100
-# jobs = 15000
+# jobs = 10000
+# rounds = 2
 # uvloop = true
-# measures = ["drain", "enqueue", "latency", "sleep", "two"]
+# measures = ["drain", "enqueue", "latency"]
 # ///
 
 import logging

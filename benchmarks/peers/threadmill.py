@@ -16,9 +16,9 @@
 # [tool.benchmark.variants.threads]
 # settings = "one worker process, 1 thread (100 for the sleeps)"
 # concurrency = 1
-# sleep_concurrency = 100
 # jobs = 5000
-# slow = true
+# rounds = 1
+# sleep_concurrency = 100
 # ///
 
 import logging
