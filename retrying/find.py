@@ -32,7 +32,7 @@ READ_SECONDS = 3.0
 #: which nothing but their ids is wanted.
 PIECE = 60
 PAYLOAD_BYTES = 256 * 1024
-BRIEF_PIECE = 100
+BRIEF_PIECE = 60
 #: Sorts before every character that an id may have: the place just before a job is after its id with this behind it.
 BEFORE = "!"
 

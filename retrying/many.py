@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 #: Jobs in one request: a few milliseconds of the server's time at most.
-BATCH = 50
+BATCH = 40
 
 
 @blocking

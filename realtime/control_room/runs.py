@@ -29,7 +29,7 @@ from .redaction import redacted
 from .verbs import VERBS, Outcome, Verb, apply, jobs_in_words, report
 
 #: Jobs looked for at once, and seconds for which a piece of a run works.
-PIECE = 100
+PIECE = 60
 PIECE_SECONDS = 0.7
 #: Most jobs that are counted one by one before the question is asked.
 COUNTED = 10_000

@@ -311,6 +311,7 @@ EVERY = {
     "cancel": [CHANNEL, "later0", "--noinput"], "redrive": [CHANNEL, "dead0", "--noinput"],
     "purge": [CHANNEL, "dead0", "--noinput"],
     "pause": [CHANNEL], "resume": [CHANNEL], "workers": [], "schedule": [], "doctor": [], "health": [],
+    "errors": [],
     "worker": ["quiet", "host:7:abc"],
 }  # fmt: skip
 
@@ -331,3 +332,28 @@ def test_every_command_prints_json(name: str, layer_store: Store) -> None:
 def test_every_command_is_listed_here() -> None:
     done = process("--help")
     assert set(re.findall(r"^    ([a-z]+) +[A-Z]", done.stdout, re.MULTILINE)) == EVERY.keys()
+
+
+def test_jobs_are_narrowed_down(layer_store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    bury(layer_store, 2, error="OSError: torn")
+    enqueue(CHANNEL, {"type": "work.other", "order": "A-1"}, job_id="one", key="customer-7")
+    enqueue(CHANNEL, {"type": "work.do", "order": "B-2"}, job_id="two")
+
+    def ids(*arguments: str) -> list[str]:
+        call_command("retrying", "jobs", CHANNEL, "--json", *arguments)
+        return [job["id"] for job in json.loads(capsys.readouterr().out)["jobs"]]
+
+    assert len(ids("--error", "OSError")) == 2
+    assert ids("--error", "ValueError") == []
+    assert ids("--state", "ready", "--type", "work.other") == ["one"]
+    assert ids("--state", "ready", "--key", "customer-7") == ["one"]
+    assert ids("--state", "ready", "--text", "b-2") == ["two"]
+    assert ids("--state", "ready", "--older-than", "1h") == []
+    assert ids("--state", "ready", "--younger-than", "1h") == ["two", "one"]
+
+
+def test_dead_letters_are_counted_by_error(layer_store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    bury(layer_store, 3, error="OSError: torn")
+    call_command("retrying", "errors", CHANNEL, "--json")
+    (row,) = json.loads(capsys.readouterr().out)
+    assert (row["channel"], row["error"], row["dead"]) == (CHANNEL, "OSError", 3)

@@ -18,7 +18,9 @@ from msgspec import structs
 from retrying import jobs, schedule, stats
 from retrying.doctor import Severity, diagnose
 from retrying.exceptions import InvalidJob, RetryingError
-from retrying.job import Job, State
+from retrying.find import Match, find
+from retrying.job import Job, State, from_ms
+from retrying.layers import get_layer
 from retrying.message import check_channel
 from retrying.stats import ChannelStats, Health
 
@@ -32,6 +34,8 @@ STEER = {
     "wake": (jobs.wake_worker, "begins jobs again"),
     "stop": (jobs.stop_worker, "ends when its running jobs have, or their time is over"),
 }
+#: Groups of dead letters that a channel can have.
+MAX_GROUPS = 501
 #: The number in ``10m`` is multiplied by this.
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -65,6 +69,8 @@ class Command(BaseCommand):
         listing.add_argument("--state", choices=list(State), type=State, default=State.DEAD, help="default: dead")
         listing.add_argument("--limit", type=_whole, default=50, help="at most so many (50)")
         listing.add_argument("--cursor", help="go on where a page ended")
+        _filters(listing)
+        add(self.errors, "Count dead letters by what they raised and what they were.", channel=every)
         job_help = "id of the job"
         add(self.show, "Show a job.").add_argument("job", help=job_help)
         add(self.retry, "Make a scheduled job ready now.").add_argument("job", help=job_help)
@@ -134,10 +140,16 @@ class Command(BaseCommand):
     def jobs(self, given: Namespace) -> None:
         found: list[Job] = []
         cursor = given.cursor
+        match = Match(
+            key=given.key, error=given.error, name=given.type,
+            older=_milliseconds(given.older_than), newer=_milliseconds(given.younger_than),
+        )  # fmt: skip
         while len(found) < given.limit:
-            wanted = min(given.limit - len(found), jobs.MAX_PAGE)
-            page = jobs.search(given.channel, given.state, limit=wanted, cursor=cursor, using=given.layer)
-            found += page.jobs
+            page = find(
+                [given.channel], given.state, match, text=given.text, limit=given.limit - len(found), cursor=cursor,
+                using=given.layer,
+            )  # fmt: skip
+            found += [row.job for row in page.rows]
             cursor = page.cursor
             if cursor is None:
                 break
@@ -147,6 +159,17 @@ class Command(BaseCommand):
         self._table(given, [_row(job) for job in found], empty=f"no {given.state} jobs in {given.channel}")
         if cursor is not None:
             self.stdout.write(f"there are more: --cursor {cursor}")
+
+    def errors(self, given: Namespace) -> None:
+        store = get_layer(given.layer).store
+        rows = []
+        for channel in _channels(given):
+            groups = store.run(store.groups(channel, skip=0, limit=MAX_GROUPS)).groups
+            for group in sorted(groups, key=lambda group: -group.count):
+                first, last = from_ms(group.first), from_ms(group.last)
+                row = {"channel": channel, "error": group.error, "type": group.name, "dead": group.count}
+                rows.append({**row, "first": first, "last": last, "newest": group.newest})
+        self._table(given, rows, empty="no dead letters")
 
     def show(self, given: Namespace) -> None:
         job = jobs.get(given.channel, given.job, using=given.layer)
@@ -317,6 +340,15 @@ def _stats_row(one: ChannelStats) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _filters(parser: CommandParser) -> None:
+    parser.add_argument("--type", default="", help="of this message type, or task")
+    parser.add_argument("--error", default="", help="whose last attempt raised this class, e.g. TimeoutError")
+    parser.add_argument("--key", default="", help="with this key")
+    parser.add_argument("--text", default="", help="with this text in their arguments, which are all read")
+    parser.add_argument("--older-than", type=_age, help="since their end, or since they were enqueued: e.g. 10m")
+    parser.add_argument("--younger-than", type=_age, help="likewise")
+
+
 def _one_or_all(parser: CommandParser) -> None:
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("job", nargs="?", help="id of the job")
@@ -361,6 +393,10 @@ def _channel(text: str) -> str:
     except InvalidJob as error:
         raise ArgumentTypeError(str(error)) from error
     return text
+
+
+def _milliseconds(age: timedelta | None) -> int | None:
+    return None if age is None else round(1000 * age.total_seconds())
 
 
 def _whole(text: str) -> int:
