@@ -14,13 +14,13 @@ from retrying.find import Row
 from retrying.job import Job, State, from_ms
 from retrying.layers import get_layer
 from retrying.message import check_channel, check_job_id
+from retrying.redact import redact, redact_text
 from retrying.store.calls import Cursor, Position, TopicEvent
 
 from . import related, screens
 from .access import page
 from .listing import VERBS
 from .present import SHOWN, Text, arguments, as_json, cut, why
-from .redaction import redacted, redacted_text
 
 #: The end of a topic's log that is searched for the job's events, and how many of these are shown.
 EVENTS_READ = 500
@@ -157,10 +157,10 @@ def _tried(found: Known, number: int) -> Tried:
     else:
         outcome = "given back, or snoozed"
     lines = text.strip().splitlines()
-    said = redacted_text(job.error if last and trace else lines[-1] if lines else "")
+    said = redact_text(job.error if last and trace else lines[-1] if lines else "")
     shown = None
     if text:
-        whole = redacted_text(text)
+        whole = redact_text(text)
         shown = Text(whole[-SHOWN:], len(whole))  # what matters is at a traceback's end
     return Tried(number, found.workers.get(number, ""), path, said[:1000], shown, vanished, outcome)
 
@@ -196,7 +196,7 @@ def _moment(event: TopicEvent) -> Moment:
         known.append(f"due {from_ms(due):%Y-%m-%d %H:%M:%S} UTC")
     told = {*SAID, "due", "error"}
     rest = {name: value for name, value in event.data.items() if name not in told and value is not None}
-    text = ", ".join([*known, *([as_json(redacted(rest))] if rest else [])])
+    text = ", ".join([*known, *([as_json(redact(rest))] if rest else [])])
     if len(text) > EVENT_CHARS:
         text = f"{text[:EVENT_CHARS]}…"
     return Moment(f"{event.epoch}-{event.offset}", from_ms(event.at), event.name, text)
@@ -216,9 +216,9 @@ def download(request: HttpRequest, channel: str, job_id: str, part: str) -> Http
     found = known(channel, job_id)
     kind, _, number = part.partition("-")
     if kind == "arguments" and not number:
-        text = as_json(redacted(found.row.message), indent=2)
+        text = as_json(redact(found.row.message), indent=2)
     elif kind == "traceback" and number.isdecimal() and int(number) in found.errors:
-        text = redacted_text(found.errors[int(number)])
+        text = redact_text(found.errors[int(number)])
     else:
         raise Http404("There is no such text of this job.")
     answer = HttpResponse(text, content_type="text/plain; charset=utf-8")

@@ -11,12 +11,12 @@ from django.utils.safestring import mark_safe
 from retrying import jobs
 from retrying.find import MAX_READ, Finding, find
 from retrying.job import Counts, State
+from retrying.redact import redact
 
 from . import screens
 from .access import page
 from .filters import MERGED, Filters
 from .present import line
-from .redaction import redacted
 
 PER_PAGE = 50
 #: What can be done to jobs in each state; see ``actions``.
@@ -61,7 +61,7 @@ def search(filters: Filters, channels: list[str], *, cursor: str | None = None, 
     """A page of what matches."""
     return find(
         channels, filters.state, filters.match, text=filters.text, limit=limit, cursor=cursor or filters.page or None,
-        shown=redacted,
+        shown=redact,
     )  # fmt: skip
 
 

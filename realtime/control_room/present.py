@@ -9,8 +9,7 @@ from typing import Any
 
 from retrying.find import Row
 from retrying.job import Job, State
-
-from .redaction import redacted, redacted_text
+from retrying.redact import redact, redact_text
 
 #: Characters of arguments in a row, and of a text on a job's page; the whole of it can be downloaded.
 PREVIEW = 140
@@ -43,7 +42,7 @@ def arguments(message: dict[str, Any] | None) -> Any:
         kept: dict[str, Any] = {"args": message["args"], "kwargs": message["kwargs"]}
     else:
         kept = {name: value for name, value in message.items() if name != "type"}
-    return redacted(kept)
+    return redact(kept)
 
 
 def as_json(value: Any, *, indent: int | None = None) -> str:
@@ -67,7 +66,7 @@ def preview(message: dict[str, Any] | None) -> str:
 
 def why(job: Job) -> str:
     """In one line: what ended it, or what its last attempt raised."""
-    error = redacted_text(job.error)
+    error = redact_text(job.error)
     words = f"{job.reason}: {error}" if job.reason and error and error not in job.reason else job.reason or error
     if job.state is State.RUNNING and job.cancel_requested:
         words = "asked to stop"

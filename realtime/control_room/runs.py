@@ -20,12 +20,12 @@ from django.views.decorators.http import require_POST
 from retrying import jobs
 from retrying.find import Finding, find
 from retrying.job import State, from_ms
+from retrying.redact import redact
 
 from . import asking, screens
 from .access import guarded, record, refusal
 from .filters import Filters
 from .forms import filters_of, problem_of, rate_of
-from .redaction import redacted
 from .verbs import VERBS, Outcome, Verb, apply, jobs_in_words, report
 
 #: Jobs looked for at once, and seconds for which a piece of a run works.
@@ -72,7 +72,7 @@ def matching(filters: Filters) -> tuple[int, bool]:
 def _find(filters: Filters, cursor: str | None, limit: int) -> Finding:
     return find(
         filters.channels(), filters.state, filters.match, text=filters.text, limit=limit, cursor=cursor, messages=False,
-        shown=redacted,
+        shown=redact,
     )  # fmt: skip
 
 

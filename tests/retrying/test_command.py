@@ -301,7 +301,7 @@ def test_every_command_in_the_docs_is_one() -> None:
     actions = {parser.parse_args(shlex.split(command)).action for command in commands}
     assert actions == {
         "doctor", "stats", "jobs", "show", "redrive", "purge", "workers", "worker", "pause", "resume", "retry",
-        "cancel", "health",
+        "cancel", "health", "errors",
     }  # fmt: skip
 
 
