@@ -17,6 +17,7 @@ from .redact import redact_text
 from .store.calls import Claimed, Lease
 
 if TYPE_CHECKING:
+    from .context import CurrentJob
     from .reports import Reports
     from .slot import Slot
 
@@ -61,14 +62,35 @@ class Ending:
         return self.end in (End.SUCCESS, End.BURIAL, End.DISCARD)
 
 
+#: Its result is nothing to keep.
+SUCCESS = Ending(End.SUCCESS)
+
+
 class Attempt:
     """A job in the hands of this worker."""
 
-    __slots__ = (
-        "cancellable", "channel", "ended", "ending", "failures", "job", "lease", "lease_until", "message_type",
-        "number", "policy", "reports", "settled", "slot", "started", "stop_reason", "timeout_at", "told", "unrenewed",
-        "worker",
-    )  # fmt: skip
+    # What most attempts never change stands here: it costs them nothing.
+
+    #: Where its handler runs; None when it never got that far.
+    slot: Slot | None = None
+    #: What its handler gets from ``current_job()``; None while it hasn't asked.
+    current: CurrentJob | None = None
+    #: What its handler says; None while it has said nothing.
+    reports: Reports | None = None
+    #: By the monotonic clock; the job's deadline ends its attempts too. None: no limit.
+    timeout_at: float | None = None
+    #: Why the handler should stop; "" while it should not.
+    stop_reason = ""
+    #: How it ends is decided: what its handler does from here on is ignored.
+    settled = False
+    #: That decision; None as long as there is none, and when the lease was lost.
+    ending: Ending | None = None
+    #: The handler is no longer running.
+    ended = False
+    #: The store knows of the end (or has given the lease away).
+    told = False
+    #: Its lease could not be renewed in time, so it was stopped here.
+    unrenewed = False
 
     def __init__(
         self,
@@ -84,37 +106,28 @@ class Attempt:
     ) -> None:
         """``lease_until``: by this process' monotonic clock, counted from before the claim was sent."""
         self.channel = channel
-        self.lease = Lease(claimed.id, token)
-        self.number = claimed.attempt
-        self.failures = claimed.failures
         self.job = claimed
+        self.lease = Lease(claimed.id, token)
         self.message_type = message_type
-        #: Where its handler runs; None when it never got that far.
-        self.slot: Slot | None = None
-        #: What its handler says; None while it has said nothing.
-        self.reports: Reports | None = None
         self.policy = policy
         self.cancellable = cancellable
         self.worker = worker
         self.started = time.monotonic()
         self.lease_until = lease_until
-        limits = [policy.timeout] if policy.timeout is not None else []
         if policy.deadline is not None:
-            limits.append(max(0.0, policy.deadline - claimed.age / 1000))
-        #: By the monotonic clock; the job's deadline ends its attempts too.
-        self.timeout_at = self.started + min(limits) if limits else None
-        #: Why the handler should stop; "" while it should not.
-        self.stop_reason = ""
-        #: How it ends is decided: what its handler does from here on is ignored.
-        self.settled = False
-        #: That decision; None as long as there is none, and when the lease was lost.
-        self.ending: Ending | None = None
-        #: The handler is no longer running.
-        self.ended = False
-        #: The store knows of the end (or has given the lease away).
-        self.told = False
-        #: Its lease could not be renewed in time, so it was stopped here.
-        self.unrenewed = False
+            left = max(0.0, policy.deadline - claimed.age / 1000)
+            self.timeout_at = self.started + (left if policy.timeout is None else min(left, policy.timeout))
+        elif policy.timeout is not None:
+            self.timeout_at = self.started + policy.timeout
+
+    @property
+    def number(self) -> int:
+        return self.job.attempt
+
+    @property
+    def failures(self) -> int:
+        """Of the attempts before."""
+        return self.job.failures
 
     def seconds_left(self) -> float | None:
         """Until the timeout; None without one."""
@@ -143,7 +156,7 @@ class Attempt:
 def ending_of(attempt: Attempt, error: BaseException | None) -> Ending:
     """How ``attempt`` ends, given what its handler raised (None: it returned). Never raises."""
     if error is None:
-        return Ending(End.SUCCESS)
+        return SUCCESS
     if attempt.stop_reason.startswith("cancel"):
         return Ending(End.DISCARD, reason=attempt.stop_reason, error=error_text(error), trace=trace_of(error))
     try:

@@ -16,6 +16,7 @@ from .reports import Report, Reports
 
 if TYPE_CHECKING:
     from .attempt import Attempt
+    from .lane import Lane
     from .store import Store
 
 #: Largest text of a progress report, in characters, and largest event of a handler, in bytes of JSON.
@@ -28,12 +29,18 @@ _making = threading.Lock()  # a handler may report from several threads
 class CurrentJob:
     """The job that the calling handler runs, and a way to tell of it. Safe to use from threads."""
 
-    def __init__(self, attempt: Attempt, store: Store, spawn: Callable[[Coroutine[Any, Any, None]], object]) -> None:
-        """``spawn`` runs a coroutine as a task of the worker."""
+    def __init__(
+        self,
+        attempt: Attempt,
+        store: Store,
+        loop: asyncio.AbstractEventLoop,
+        spawn: Callable[[Coroutine[Any, Any, None]], object],
+    ) -> None:
+        """``loop``: the worker's; ``spawn`` runs a coroutine as a task there."""
         self._attempt = attempt
         self._store = store
+        self._loop = loop
         self._spawn = spawn
-        self._loop = asyncio.get_running_loop()
 
     @property
     def id(self) -> str:
@@ -141,8 +148,25 @@ def _event(data: dict[str, Any]) -> Report:
     return Report("emit", {"data": encoded})
 
 
+class Running:
+    """What slots have in common: the attempt whose handler runs, if one does."""
+
+    lane: Lane
+    _attempt: Attempt | None = None
+
+    @property
+    def current(self) -> CurrentJob | None:
+        """The job of the running handler; made when somebody asks, which most handlers don't."""
+        attempt = self._attempt
+        if attempt is None:
+            return None
+        if attempt.current is None:
+            attempt.current = CurrentJob(attempt, self.lane.store, self.lane.loop, self.lane.spawn)
+        return attempt.current
+
+
 #: Set for every application instance before it starts; the attempt in it changes from job to job.
-current_slot: ContextVar[Any] = ContextVar("retrying_current_slot")
+current_slot: ContextVar[Running] = ContextVar("retrying_current_slot")
 
 
 def current_job() -> CurrentJob:
@@ -151,6 +175,7 @@ def current_job() -> CurrentJob:
     Raises LookupError outside of one.
     """
     slot = current_slot.get(None)
-    if slot is None or slot.current is None:
+    job = None if slot is None else slot.current
+    if job is None:
         raise LookupError("current_job() works inside a handler that runworker runs; there is no job here")
-    return slot.current  # type: ignore[no-any-return]
+    return job

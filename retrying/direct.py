@@ -11,7 +11,7 @@ from asgiref.sync import SyncToAsync
 from django.db import close_old_connections
 
 from .attempt import Attempt, Ending, ending_of
-from .context import CurrentJob, current_slot
+from .context import Running, current_slot
 from .reconnect import end
 from .slot import CANCEL_SECONDS
 from .threads import SlotThread, close_used_connections
@@ -30,17 +30,15 @@ class Runner(Protocol):
         """In one of the worker's threads, when it can't be."""
 
 
-class DirectSlot:
+class DirectSlot(Running):
     """Runs one job at a time, each in a context of its own: as an asyncio task, or as one call in a thread."""
 
     def __init__(self, lane: Lane, runner: Runner) -> None:
         self.lane = lane
-        self.current: CurrentJob | None = None
         self._runner = runner
         self._thread = SlotThread(lane.threads)
         #: The job's handler began.
         self._began = False
-        self._attempt: Attempt | None = None
         #: Of the last job, whichever it was: the task that ran its handler on the loop, the call that did in a thread.
         self._task: asyncio.Task[None] | None = None
         self._call: asyncio.Future[tuple[Attempt, Ending]] | None = None
@@ -58,8 +56,7 @@ class DirectSlot:
     def deliver(self, attempt: Attempt, message: dict[str, Any]) -> None:
         self._attempt = attempt
         self._began = False
-        self.current = CurrentJob(attempt, self.lane.store, self.lane.spawn)
-        context, loop = self._context.copy(), asyncio.get_running_loop()
+        context, loop = self._context.copy(), self.lane.loop
         if attempt.cancellable:
             self._task = loop.create_task(self._run(attempt, message), context=context)
         else:
@@ -112,7 +109,7 @@ class DirectSlot:
             self._ended(*work.result())
 
     def _ended(self, attempt: Attempt, ending: Ending) -> None:
-        self._attempt = self.current = None
+        self._attempt = None
         self.lane.hand.handler_ended(attempt, ending)
         self.lane.want(self)
 

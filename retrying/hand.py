@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from .attempt import Attempt, End, Ending, ending_of
+from .attempt import SUCCESS, Attempt, End, Ending, ending_of
 from .exceptions import AttemptTimeout
 from .settlement import report, settle
 from .store.calls import Lease, Renewed, Settled
@@ -60,6 +60,18 @@ class Hand:
         self._ended(attempt)
         if not attempt.settled:
             self._settle(attempt, ending)
+
+    def told_successes(self, attempts: list[Attempt], answers: list[Settled]) -> None:
+        """``told`` for many that succeeded: as little as possible for each."""
+        quiet = self._on_end is None and not logger.isEnabledFor(logging.DEBUG)
+        in_hand = self.attempts
+        for attempt, answer in zip(attempts, answers, strict=True):
+            if quiet and answer is not Settled.LOST and in_hand.get(attempt.job.id) is attempt:
+                attempt.told = True
+                del in_hand[attempt.job.id]
+            else:
+                self.told(attempt, attempt.ending or SUCCESS, answer)
+        self.check_empty()
 
     def told(self, attempt: Attempt, ending: Ending, answer: Settled | tuple[Settled, int | None]) -> None:
         """The store answered to the end of ``attempt``."""

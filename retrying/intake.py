@@ -25,6 +25,8 @@ logger = logging.getLogger("retrying.worker")
 
 #: Most jobs that one claim asks for, and most successes that it reports: such a script takes the server less than 5 ms.
 MAX_BATCH = 100
+#: Fewer slots than this are fed by one claim: for less, its round trip costs more than the wait.
+MIN_HALF = 32
 
 
 class Intake:
@@ -32,6 +34,9 @@ class Intake:
 
     def __init__(self, lane: Lane) -> None:
         self.lane = lane
+        #: Most jobs to claim at once. Of many slots one half is fed while the other half works: neither the server nor
+        #: this process waits for the other then.
+        self._most = min(MAX_BATCH, max(MIN_HALF, lane.group.size // 2))
         #: A claim is on its way: jobs may be leased that we don't know of yet.
         self.claiming = False
         self._wanting: dict[Slot, None] = {}
@@ -106,11 +111,9 @@ class Intake:
         """Claim, for ever."""
         lane, hand = self.lane, self.lane.hand
         while True:
-            wanted = (
-                0
-                if lane.stopping or lane.presence.quiet
-                else min(len(self._wanting), lane.group.allows(lane), MAX_BATCH)
-            )
+            wanted = 0
+            if not (lane.stopping or lane.presence.quiet):
+                wanted = min(len(self._wanting), lane.group.allows(lane), self._most)
             batch = hand.succeeded[:MAX_BATCH]
             if not (batch or self._rang or (wanted and self._look)):
                 if self._wanting and not self._look and not self._held:
@@ -127,8 +130,7 @@ class Intake:
             self.claiming = False
             lane.load -= wanted - len(claim.jobs)
             del hand.succeeded[: len(batch)]
-            for attempt, answer in zip(batch, claim.settled, strict=True):
-                hand.told(attempt, Ending(End.SUCCESS), answer)
+            hand.told_successes(batch, claim.settled)
             if wanted:
                 self._look = len(claim.jobs) >= wanted
                 self._held = claim.held is not None
@@ -178,15 +180,21 @@ class Intake:
         if problem:
             hand.refuse(attempt, Ending(End.BURIAL, reason=problem, error=problem, trace=trace_of(Bury(problem))))
             return
-        slot = None if lane.stopping else next((slot for slot in self._wanting if slot.wants), None)
+        slot = None if lane.stopping else self._free_slot()
         if slot is None:
             # Meanwhile the instance that asked for it ended, or the worker was told to stop.
             hand.refuse(attempt, Ending(End.RELEASE))
             return
-        del self._wanting[slot]
         attempt.slot = slot
         logger.debug("started %s", attempt)
         slot.deliver(attempt, message)
+
+    def _free_slot(self) -> Slot | None:
+        for slot in self._wanting:
+            if slot.wants:
+                del self._wanting[slot]
+                return slot
+        return None
 
     def _read(self, job: Claimed, token: str, lease_until: float) -> tuple[Attempt, dict[str, Any], str]:
         """The attempt, its message, and why it can't be run: "" when it can."""

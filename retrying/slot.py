@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from channels.exceptions import StopConsumer
 
-from .attempt import End, Ending, ending_of
-from .context import CurrentJob, current_slot
+from .attempt import SUCCESS, End, Ending, ending_of
+from .context import Running, current_slot
 from .reconnect import delay, end
 from .threads import SlotThread
 
@@ -29,14 +29,8 @@ logger = logging.getLogger("retrying.worker")
 CANCEL_SECONDS = 1.0
 
 
-_SUCCESS = Ending(End.SUCCESS)
-
-
 class Slot(Protocol):
     """Runs one job at a time. Tells ``lane.want()`` that it is free, ``lane.hand.handler_ended()`` how one ended."""
-
-    #: The job of the running handler.
-    current: CurrentJob | None
 
     def start(self) -> None: ...
 
@@ -81,20 +75,17 @@ class Delivery(asyncio.Future[dict[str, Any]]):
 
     def again(self) -> Delivery:
         """The same message once more."""
-        other = Delivery()
+        other = Delivery(loop=self.get_loop())
         other.set_result(super().result())
         return other
 
 
-class InstanceSlot:
+class InstanceSlot(Running):
     """Runs application instances, one after another; an instance handles jobs until it raises or returns."""
 
     def __init__(self, lane: Lane, route: ApplicationRoute) -> None:
         self.lane = lane
         self.route = route
-        #: The job of the running handler.
-        self.current: CurrentJob | None = None
-        self._attempt: Attempt | None = None
         self._delivery: Delivery | None = None
         self._instance: asyncio.Task[None] | None = None
         #: The instance got a job.
@@ -130,7 +121,6 @@ class InstanceSlot:
         assert self._delivery is not None
         self._attempt = attempt
         self._useful = True
-        self.current = CurrentJob(attempt, self.lane.store, self.lane.spawn)
         self._delivery.set_result(message)
 
     def cancel(self, attempt: Attempt) -> None:
@@ -157,14 +147,14 @@ class InstanceSlot:
             # The application gave up waiting (with a timeout, say) at the moment the job came: here it is again.
             self._delivery = delivered.again()
             return self._delivery
-        self._attempt, self.current = None, None
-        delivery = self._delivery = Delivery()
+        self._attempt = None
+        delivery = self._delivery = Delivery(loop=self.lane.loop)
         if attempt is not None:
             swallowed = attempt.settled  # handler_ended() settles the others
-            self.lane.hand.handler_ended(attempt, _SUCCESS)
+            self.lane.hand.handler_ended(attempt, SUCCESS)
             if swallowed:
                 # Its handler swallowed the cancellation that followed a timeout or a lost lease: no more jobs here.
-                asyncio.get_running_loop().call_soon(self._end)
+                self.lane.loop.call_soon(self._end)
                 return delivery
         self.lane.want(self)
         return delivery
@@ -188,7 +178,7 @@ class InstanceSlot:
             await self._thread.close_connections()
 
     def _instance_ended(self, error: BaseException | None) -> None:
-        attempt, self._attempt, self.current = self._attempt, None, None
+        attempt, self._attempt = self._attempt, None
         self.lane.intake.forget(self)
         if attempt is None:
             if isinstance(error, asyncio.CancelledError):
@@ -208,7 +198,7 @@ class InstanceSlot:
 
     def _ending(self, attempt: Attempt, error: BaseException | None) -> Ending:
         if attempt.settled:
-            return _SUCCESS  # nobody asks any more
+            return SUCCESS  # nobody asks any more
         ending = ending_of(attempt, error)
         if ending.end is End.RETRY and self.route.lacks(attempt.message_type):
             reason = f"no handler for type {attempt.message_type!r}"

@@ -72,7 +72,7 @@ FENCES = (
         "the job is acknowledged before its handler runs",
         "retrying/slot.py",
         "        self._delivery.set_result(message)\n",
-        "        self.lane.hand.handler_ended(attempt, _SUCCESS)\n        self._delivery.set_result(message)\n",
+        "        self.lane.hand.handler_ended(attempt, SUCCESS)\n        self._delivery.set_result(message)\n",
         (_WORKER + "retried_until_it_succeeds", "tests/retrying/test_faults.py::test_killed_in_a_handler"),
     ),
     Fence(
