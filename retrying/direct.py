@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import logging
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from asgiref.sync import SyncToAsync
 from django.db import close_old_connections
 
-from .attempt import Attempt, Ending, ending_of
+from .attempt import SUCCESS, Attempt, End, Ending, ending_of
 from .context import Running, current_slot
 from .reconnect import end
 from .slot import CANCEL_SECONDS
@@ -18,6 +19,8 @@ from .threads import SlotThread, close_used_connections
 
 if TYPE_CHECKING:
     from .lane import Lane
+
+logger = logging.getLogger("retrying.worker")
 
 
 class Runner(Protocol):
@@ -89,7 +92,7 @@ class DirectSlot(Running):
                 raise asyncio.CancelledError
             ending = await self._runner.run(attempt, message, self._thread)
         except BaseException as error:  # SystemExit included: a handler must not take the worker with it
-            ending = ending_of(attempt, error)
+            ending = _ending(attempt, error)
         self._ended(attempt, ending)
 
     def _run_in_thread(self, attempt: Attempt, message: dict[str, Any]) -> tuple[Attempt, Ending]:
@@ -102,7 +105,7 @@ class DirectSlot(Running):
             finally:
                 close_used_connections()
         except BaseException as error:
-            return attempt, ending_of(attempt, error)
+            return attempt, _ending(attempt, error)
 
     def _ran_in_thread(self, work: asyncio.Future[tuple[Attempt, Ending]]) -> None:
         if not work.cancelled():  # by close()
@@ -112,6 +115,15 @@ class DirectSlot(Running):
         self._attempt = None
         self.lane.hand.handler_ended(attempt, ending)
         self.lane.want(self)
+
+
+def _ending(attempt: Attempt, error: BaseException) -> Ending:
+    if attempt.settled:
+        return SUCCESS  # nobody asks any more
+    ending = ending_of(attempt, error)
+    if ending.end in (End.RETRY, End.BURIAL):
+        logger.debug("attempt failed %s", attempt, exc_info=error)
+    return ending
 
 
 #: Made once: only its ways of calling something in a thread are used.

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from inspect import getattr_static, iscoroutinefunction
-from typing import TYPE_CHECKING, Any, Protocol
+from inspect import getattr_static
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from asgiref.sync import iscoroutinefunction
 from channels.consumer import AsyncConsumer, SyncConsumer, get_handler_name
 from channels.routing import ChannelNameRouter, ProtocolTypeRouter, get_default_application
 from django.conf import settings
 
+from .consumers import BackgroundConsumer, ConsumerRunner
+from .direct import DirectSlot
 from .exceptions import RetryingError
 from .policy import RetryPolicy
-from .slot import InstanceSlot, Slot
+from .slot import InstanceSlot, Slot, send_to_nobody
 
 if TYPE_CHECKING:
     from .lane import Lane
@@ -24,7 +27,7 @@ Application = Callable[
 
 
 SYNC_DISPATCH = getattr_static(SyncConsumer, "dispatch")
-CHANNELS_DISPATCH = (getattr_static(AsyncConsumer, "dispatch"), SYNC_DISPATCH)
+KNOWN_DISPATCH = (*(getattr_static(cls, "dispatch") for cls in (AsyncConsumer, BackgroundConsumer)), SYNC_DISPATCH)
 
 
 class NoRoute(RetryingError):
@@ -68,7 +71,8 @@ class ApplicationRoute:
         self.application: Application = application
         self.channel = channel
         self.policy = policy
-        self.consumer = _consumer_class(application, channel)
+        self._found = _find(application, channel)
+        self.consumer = self._found.consumer
         #: Its handlers are sync functions, and each runs in one piece in a thread.
         self.is_sync = getattr_static(self.consumer, "dispatch", None) is SYNC_DISPATCH
         self.remark = ""
@@ -76,17 +80,42 @@ class ApplicationRoute:
             self.remark = f"the consumer of {channel} is hidden by middleware: the channel's retry policy applies"
         self._handlers: dict[str, Handler] = {}
 
+    @property
+    def is_direct(self) -> bool:
+        """Whether the worker calls the consumer's handlers itself."""
+        return (
+            self.consumer is not None
+            and issubclass(self.consumer, BackgroundConsumer)
+            and not self._found.behind_middleware
+            and all(
+                getattr_static(self.consumer, name) is getattr_static(BackgroundConsumer, name)
+                for name in ("__call__", "dispatch")
+            )
+        )
+
     def slot(self, lane: Lane) -> Slot:
-        return InstanceSlot(lane, self)
+        return DirectSlot(lane, ConsumerRunner(self._make)) if self.is_direct else InstanceSlot(lane, self)
+
+    @property
+    def scope(self) -> dict[str, Any]:
+        return {"type": "channel", "channel": self.channel}
+
+    def _make(self) -> BackgroundConsumer:
+        assert self.consumer is not None
+        made: BackgroundConsumer = self.consumer(**self._found.arguments)
+        made.open(self.scope, send_to_nobody)
+        return made
 
     def handler(self, message_type: str) -> Handler:
         found = self._handlers.get(message_type)
         if found is None:
             method = None if self.consumer is None else self._method(message_type)
-            sync = getattr(self.consumer, "_sync", False)
+            if method is None and self.is_direct:
+                raise NoHandler(f"no handler for type {message_type!r}")
+            in_thread = getattr(self.consumer, "_sync", False) or (method is not None and self._is_background)
             found = Handler(
                 getattr(method, "retry_policy", self.policy),
-                not sync or (method is not None and iscoroutinefunction(method)),
+                not in_thread or (method is not None and iscoroutinefunction(method)),
             )
             if method is not None:  # only names that exist: a sender must not fill the memory with others
                 self._handlers[message_type] = found
@@ -96,13 +125,20 @@ class ApplicationRoute:
         """Whether the consumer class is known, dispatches as Channels does, and has no method for that type."""
         if self.consumer is None or self._method(message_type) is not None:
             return False
-        return getattr_static(self.consumer, "dispatch") in CHANNELS_DISPATCH
+        return getattr_static(self.consumer, "dispatch") in KNOWN_DISPATCH
+
+    @property
+    def _is_background(self) -> bool:
+        return self.consumer is not None and issubclass(self.consumer, BackgroundConsumer)
 
     def _method(self, message_type: str) -> Any:
         try:
-            return getattr(self.consumer, get_handler_name({"type": message_type}), None)
+            name = get_handler_name({"type": message_type})
         except ValueError:  # a leading underscore
             return None
+        if self._is_background and not self.consumer.names_handler(name):
+            return None
+        return getattr(self.consumer, name, None)
 
 
 def project_application() -> Any:
@@ -113,8 +149,17 @@ def project_application() -> Any:
     return get_default_application() if getattr(settings, "ASGI_APPLICATION", None) else None
 
 
-def _consumer_class(application: Any, channel: str) -> type[AsyncConsumer] | None:
+class _Found(NamedTuple):
+    """What is at the end of the routers: the class, None when it isn't told, and what ``as_asgi`` was given."""
+
+    consumer: Any = None
+    arguments: Any = None
+    behind_middleware: bool = False
+
+
+def _find(application: Any, channel: str) -> _Found:
     """Follow the routers and middleware (``.inner``) down to the consumer class. Raises NoRoute."""
+    behind_middleware = False
     if application is None:
         raise NoRoute(f"nothing can run {channel!r}: it is no channel of TASKS, and there is no ASGI_APPLICATION")
     while True:
@@ -131,8 +176,8 @@ def _consumer_class(application: Any, channel: str) -> type[AsyncConsumer] | Non
                 raise NoRoute(f"ChannelNameRouter has no application for {channel!r}; it has: {known}")
             application = application.application_mapping[channel]
         elif isinstance(consumer := getattr(application, "consumer_class", None), type):
-            return consumer
+            return _Found(consumer, getattr(application, "consumer_initkwargs", {}), behind_middleware)
         elif (inner := getattr(application, "inner", None)) is not None:
-            application = inner
+            application, behind_middleware = inner, True
         else:
-            return None
+            return _Found()

@@ -29,6 +29,13 @@ logger = logging.getLogger("retrying.worker")
 CANCEL_SECONDS = 1.0
 
 
+async def send_to_nobody(message: Any) -> None:
+    """What consumers of background channels get as ``send``."""
+    raise RuntimeError(
+        "a background consumer has no client to send to; use channel_layer.group_send() or current_job().emit()"
+    )
+
+
 class Slot(Protocol):
     """Runs one job at a time. Tells ``lane.want()`` that it is free, ``lane.hand.handler_ended()`` how one ended."""
 
@@ -159,15 +166,10 @@ class InstanceSlot(Running):
         self.lane.want(self)
         return delivery
 
-    async def send(self, message: Any) -> None:
-        raise RuntimeError(
-            "a background consumer has no client to send to; use channel_layer.group_send() or current_job().emit()"
-        )
-
     async def _run_instance(self) -> None:
         error: BaseException | None = None
         try:
-            await self.route.application({"type": "channel", "channel": self.lane.channel}, self.receive, self.send)
+            await self.route.application(self.route.scope, self.receive, send_to_nobody)
         except StopConsumer:
             pass
         except BaseException as raised:  # SystemExit included: a handler must not take the worker with it

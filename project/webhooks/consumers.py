@@ -6,10 +6,10 @@ from collections.abc import Awaitable
 from typing import Any
 
 import msgspec
-from channels.consumer import AsyncConsumer
 
 from realtime.consumers import CommandError, JobConsumer, command
 from retrying import current_job
+from retrying.consumers import BackgroundConsumer
 
 from . import actions, attempts, present
 from .models import CHANNEL, topic_of
@@ -80,7 +80,7 @@ async def _answered(action: Awaitable[Any]) -> Any:
         raise CommandError("not_found", str(error)) from error
 
 
-class DeliveryWorker(AsyncConsumer):
+class DeliveryWorker(BackgroundConsumer):
     """Sends one delivery for each job. Retries, their delays and the timeout: RETRYING["CHANNELS"]["deliveries"]."""
 
     async def deliver(self, message: dict[str, Any]) -> None:

@@ -15,10 +15,15 @@ from tests.faults.rig import Rig
 
 
 @pytest.fixture
-def rig(tmp_path: Path) -> Iterator[Rig]:
-    """A server of the test's own, with an append-only file, and what works on it."""
-    with Valkey(tmp_path / "valkey", appendonly=True) as server, Rig(tmp_path, server) as found:
+def rig(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Rig]:
+    """A server of the test's own, with an append-only file, and what works on it. See both_dispatches."""
+    dispatch = getattr(request, "param", "")
+    with Valkey(tmp_path / "valkey", appendonly=True) as server, Rig(tmp_path, server, dispatch=dispatch) as found:
         yield found
+
+
+#: The test is run with a consumer behind Channels' dispatch, and with one that the worker calls directly.
+both_dispatches = pytest.mark.parametrize("rig", ["channels", "direct"], indirect=True)
 
 
 Figure = Callable[[str], None]

@@ -49,8 +49,12 @@ class Line(NamedTuple):
 class Rig:
     """One server with its own directory; ``url`` is what producers and workers dial (a proxy's, say)."""
 
-    def __init__(self, directory: Path, server: Valkey, *, lease: float = LEASE, sweep: float = SWEEP) -> None:
+    def __init__(
+        self, directory: Path, server: Valkey, *, lease: float = LEASE, sweep: float = SWEEP, dispatch: str = ""
+    ) -> None:
+        """``dispatch``: "direct": the workers' consumer is one that they call directly."""
         self.directory = directory
+        self.dispatch = dispatch
         self.server = server
         self.url = server.url
         self.lease, self.sweep = lease, sweep
@@ -94,6 +98,7 @@ class Rig:
             "LEASE_SECONDS": self.lease,
             "SWEEP_SECONDS": self.sweep,
             "BACKOFF": BACKOFF,
+            **({"DISPATCH": self.dispatch} if self.dispatch else {}),
             **env,
         }
         worker = RunWorker(

@@ -24,7 +24,7 @@ from retrying.exceptions import StoreFull, StoreUnavailable
 from retrying.job import Job, State
 from retrying.store.calls import Burial, Lease, NewJob, Renewed, Retry, Settled
 from tests.conftest import wait_for
-from tests.faults.conftest import Figure
+from tests.faults.conftest import Figure, both_dispatches
 from tests.faults.proxy import Proxy
 from tests.faults.rig import CHANNEL, LEASE, PREFIX, Rig
 
@@ -32,6 +32,7 @@ pytestmark = pytest.mark.timeout(120)
 long = pytest.mark.long
 
 
+@both_dispatches
 def test_03_died_after_the_effect(rig: Rig) -> None:
     dying = rig.worker(concurrency=1)
     (job,) = rig.put(die="once")
@@ -44,6 +45,7 @@ def test_03_died_after_the_effect(rig: Rig) -> None:
 
 
 @long
+@both_dispatches
 def test_04_stopped_for_three_leases(rig: Rig, figure: Figure) -> None:
     """What it would say late the server refuses, whatever its own fence does; and its own fence says nothing more."""
     stopped = rig.worker()
@@ -89,6 +91,7 @@ def refusals(rig: Rig, leases: list[Lease]) -> int:
     return len(answers) + len(said)
 
 
+@both_dispatches
 def test_07_second_sigterm(rig: Rig) -> None:
     worker = rig.worker()
     rig.put(3, seconds=1.5)
@@ -153,6 +156,7 @@ def test_09_aof_cut_anywhere(rig: Rig, tmp_path: Path) -> None:
             print(f"{cut} of {size} bytes cut off: {len(known)} jobs known, {open_jobs} open ones done")
 
 
+@both_dispatches
 def test_10_script_flush(rig: Rig) -> None:
     rig.worker()
     rig.worker()
@@ -188,6 +192,7 @@ def test_11_server_stalls(rig: Rig) -> None:
 
 
 @long
+@both_dispatches
 def test_12_client_kill(rig: Rig) -> None:
     rig.worker()
     rig.worker()
@@ -448,6 +453,7 @@ def test_30_retry_storm(rig: Rig) -> None:
 
 
 @long
+@both_dispatches
 @pytest.mark.parametrize("what", ["system-exit", "keyboard-interrupt", "generator-exit", "cancelled", "stop-consumer"])
 def test_31_base_exceptions(rig: Rig, what: str) -> None:
     worker = rig.worker()

@@ -13,6 +13,7 @@ from channels.exceptions import StopConsumer
 from channels.routing import ChannelNameRouter, ProtocolTypeRouter
 
 from retrying import current_job
+from retrying.consumers import BackgroundConsumer
 
 RAISED = {
     "system-exit": lambda: SystemExit(3),
@@ -35,7 +36,7 @@ def say(word: str) -> None:
         os.close(file)
 
 
-class Work(AsyncConsumer):
+class Handlers:
     async def work_run(self, message: dict) -> None:
         """``seconds`` of work; the first ``fails`` charged attempts fail; ``die``: the process goes with it."""
         say("start")
@@ -65,4 +66,13 @@ class Work(AsyncConsumer):
         raise error
 
 
-application = ProtocolTypeRouter({"channel": ChannelNameRouter({"work": Work.as_asgi()})})
+class Work(Handlers, AsyncConsumer):
+    """Run by Channels' dispatch."""
+
+
+class DirectWork(Handlers, BackgroundConsumer):
+    """Its handlers are called by the worker."""
+
+
+work = DirectWork if os.environ.get("DISPATCH") == "direct" else Work
+application = ProtocolTypeRouter({"channel": ChannelNameRouter({"work": work.as_asgi()})})

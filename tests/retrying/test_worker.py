@@ -31,6 +31,7 @@ from retrying import (
     retry,
     topics,
 )
+from retrying.consumers import BackgroundConsumer
 from retrying.layers import get_layer
 from retrying.logs import JobContext
 from retrying.routes import NoRoute
@@ -42,7 +43,7 @@ from tests.retrying.running import CHANNEL, reached, running
 
 MESSAGE = {"type": "work.do"}
 
-FLAVOURS = pytest.mark.parametrize("flavour", ["async", "sync"])
+FLAVOURS = pytest.mark.parametrize("flavour", ["async", "sync", "own", "own sync"])
 
 
 def consumer(flavour: str, work: Callable[[dict[str, Any]], Any]) -> type[AsyncConsumer]:
@@ -56,7 +57,15 @@ def consumer(flavour: str, work: Callable[[dict[str, Any]], Any]) -> type[AsyncC
         def work_do(self, message: dict[str, Any]) -> None:
             work(message)
 
-    return Async if flavour == "async" else Sync
+    class Own(BackgroundConsumer):
+        async def work_do(self, message: dict[str, Any]) -> None:
+            work(message)
+
+    class OwnSync(BackgroundConsumer):
+        def work_do(self, message: dict[str, Any]) -> None:
+            work(message)
+
+    return {"async": Async, "sync": Sync, "own": Own, "own sync": OwnSync}[flavour]
 
 
 def async_consumer(work: Callable[[dict[str, Any]], Awaitable[Any]]) -> type[AsyncConsumer]:
