@@ -192,33 +192,47 @@ def test_beyond_this_machine_metrics_need_the_token(tmp_path: Path, token: None)
 
 
 @contextmanager
-def worker(log: Path, *args: str) -> Iterator[tuple[RunWorker, int]]:
-    with Probes("127.0.0.1", 0, [])._server as unused:
-        port = unused.server_address[1]
+def worker(log: Path, *args: str, env: dict[str, str] | None = None) -> Iterator[tuple[RunWorker, int]]:
+    with Probes("127.0.0.1", 0, []) as unused:
+        port = unused.port
     options = ["--health-port", str(port), *args]
-    with RunWorker("tests.plain.durable_settings", CHANNEL, *options, log=log) as process:
+    with RunWorker("tests.plain.durable_settings", CHANNEL, *options, log=log, env=env) as process:
         yield process, port
         process.signal(signal.SIGTERM)
         process.ended()
 
 
+def answers(process: RunWorker, port: int, path: str, status: int) -> bool:
+    assert process.process.poll() is None, process.text()
+    try:
+        return fetch(port, path)[0] == status
+    except OSError:  # it is still starting
+        return False
+
+
 @pytest.mark.parametrize("processes", [[], ["--processes", "2"]], ids=["one process", "two processes"])
 def test_a_worker_answers_at_its_port(tmp_path: Path, processes: list[str]) -> None:
-    log = tmp_path / "worker.log"
-    with worker(log, *processes) as (process, port):
-
-        def ready() -> bool:
-            assert process.process.poll() is None, process.text()
-            try:
-                return fetch(port, "/readyz")[0] == 200
-            except OSError:
-                return False
-
-        wait_for(ready, "it is ready")
+    with worker(tmp_path / "worker.log", *processes) as (process, port):
+        wait_for(lambda: answers(process, port, "/readyz", 200), "it is ready")
         assert fetch(port, "/healthz")[0] == 200
         status, text = fetch(port, "/metrics")
         assert status == 200
         assert samples(text)["retrying_store_up", frozenset()] == 1
+
+
+def test_a_worker_without_its_store_is_alive_and_not_ready(tmp_path: Path) -> None:
+    with (
+        Valkey(tmp_path / "valkey") as server,
+        worker(tmp_path / "worker.log", env={"REDIS_URL": server.url}) as (process, port),
+    ):
+        wait_for(lambda: answers(process, port, "/readyz", 200), "it is ready")
+        os.kill(server.pid, signal.SIGSTOP)
+        try:
+            wait_for(lambda: answers(process, port, "/readyz", 503), "it notices")
+            assert fetch(port, "/healthz")[0] == 200, "a restart would not bring the store back"
+        finally:
+            os.kill(server.pid, signal.SIGCONT)
+        wait_for(lambda: answers(process, port, "/readyz", 200), "it is back")
 
 
 def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:

@@ -22,11 +22,13 @@ from project.development.valkey import Valkey
 from retrying import Counts, State, WorkerInfo, aenqueue, enqueue, jobs, schedule, stats
 from retrying.conf import problems
 from retrying.layers import get_layer
+from retrying.schedule.declaration import Schedule
+from retrying.schedule.timing import timing
 from retrying.signals import alert as alert_signal
 from retrying.stats.alerts import _of_schedule
 from retrying.stats.watch import Watch
 from retrying.store import Limits, Store
-from retrying.store.calls import Burial, Lease, NewJob, Retry
+from retrying.store.calls import Burial, Lease, NewJob, Retry, ScheduleLook
 from retrying.tally import COUNTERS, NOTHING, Histogram, Reading, Tally, differences
 from retrying.thresholds import Thresholds
 from retrying.worker import Worker
@@ -400,6 +402,27 @@ def test_a_slot_that_no_worker_looked_at_is_an_alert() -> None:
         "schedule_missed", f"schedule_missed {CHANNEL} nightly", f"python manage.py runworker {CHANNEL}"
     )  # fmt: skip
     assert "10 min ago" in alert.text
+
+
+def test_a_slot_is_overdue_when_its_time_has_come_and_nobody_looked(
+    monkeypatch: pytest.MonkeyPatch, server: redis.Redis
+) -> None:
+    every = timing(cron=None, every=timedelta(minutes=10), tz=None, jitter=0, catch_up="skip", default_zone="UTC")
+    nightly = Schedule(name="nightly", channel=CHANNEL, timing=every, make=lambda id: NewJob(id=id, payload=b""))
+    monkeypatch.setattr(schedule.actions, "declared", lambda **_: {"nightly": nightly})
+    store = get_layer().store
+    (status,) = schedule.statuses()
+    assert status.overdue is None, "no worker has ever looked"
+    store.run(store.slots(CHANNEL, [ScheduleLook("nightly", every.line, [])]))
+    key = store.keys(CHANNEL).all[13] + "nightly"
+    server.hincrby(key, "since", -3_600_000)
+    (status,) = schedule.statuses()
+    assert status.overdue is not None
+    (alert,) = stats.alerts()
+    assert (alert.kind, alert.schedule) == ("schedule_missed", "nightly")
+    assert 2900 < alert.value < 3700, "since the first slot that nobody looked at"
+    schedule.pause("nightly")
+    assert stats.alerts() == []
 
 
 # Telling
