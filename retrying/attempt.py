@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import random
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from traceback import format_exception
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from .exceptions import Discard, Snooze
@@ -91,6 +93,11 @@ class Attempt:
     told = False
     #: Its lease could not be renewed in time, so it was stopped here.
     unrenewed = False
+    #: What observers gave its message along, what they want to be told of its end, and what its handler raised: see
+    #: hooks.
+    carried: Mapping[str, str] = MappingProxyType({})
+    observed: list[Callable[[Ending], object]] | None = None
+    error: BaseException | None = None
 
     def __init__(
         self,
@@ -157,6 +164,8 @@ def ending_of(attempt: Attempt, error: BaseException | None) -> Ending:
     """How ``attempt`` ends, given what its handler raised (None: it returned). Never raises."""
     if error is None:
         return SUCCESS
+    if attempt.observed is not None and attempt.error is None:
+        attempt.error = error
     if attempt.stop_reason.startswith("cancel"):
         return Ending(End.DISCARD, reason=attempt.stop_reason, error=error_text(error), trace=trace_of(error))
     try:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from asgiref.sync import SyncToAsync
 from django.db import close_old_connections
 
+from . import hooks
 from .attempt import SUCCESS, Attempt, End, Ending, ending_of
 from .context import Running, current_slot
 from .reconnect import end
@@ -90,9 +91,13 @@ class DirectSlot(Running):
         try:
             if attempt.settled:
                 raise asyncio.CancelledError
+            if hooks.observers:
+                hooks.began(attempt)
             ending = await self._runner.run(attempt, message, self._thread)
         except BaseException as error:  # SystemExit included: a handler must not take the worker with it
             ending = _ending(attempt, error)
+        if attempt.observed is not None:
+            hooks.ended(attempt, ending)
         self._ended(attempt, ending)
 
     def _run_in_thread(self, attempt: Attempt, message: dict[str, Any]) -> tuple[Attempt, Ending]:
@@ -101,11 +106,16 @@ class DirectSlot(Running):
             try:
                 if attempt.settled:
                     raise asyncio.CancelledError
-                return attempt, self._runner.run_in_thread(attempt, message)
+                if hooks.observers:
+                    hooks.began(attempt)
+                ending = self._runner.run_in_thread(attempt, message)
             finally:
                 close_used_connections()
         except BaseException as error:
-            return attempt, _ending(attempt, error)
+            ending = _ending(attempt, error)
+        if attempt.observed is not None:
+            hooks.ended(attempt, ending)
+        return attempt, ending
 
     def _ran_in_thread(self, work: asyncio.Future[tuple[Attempt, Ending]]) -> None:
         if not work.cancelled():  # by close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import RedisError
@@ -201,8 +202,9 @@ class Intake:
         lane = self.lane
         problem = ""
         message: dict[str, Any] = {}
+        carried: Mapping[str, str] | None = None
         try:
-            message = lane.layer.decode(job.payload)
+            message, carried = lane.layer.open(job.payload)
         except ValueError as error:
             problem = f"its message can't be decoded: {error}"
         message_type = message.get("type")
@@ -225,4 +227,6 @@ class Intake:
             lane.channel, job, token, message_type=str(message_type or ""),
             policy=policy, cancellable=handler.cancellable, worker=lane.worker_id, lease_until=lease_until,
         )  # fmt: skip
+        if carried is not None:
+            attempt.carried = carried
         return attempt, message, problem

@@ -18,6 +18,7 @@ from channels_redis.utils import decode_hosts
 from msgspec.structs import replace
 from redis.exceptions import RedisError
 
+from . import hooks
 from .conf import get_settings
 from .exceptions import InvalidJob
 from .message import JobOptions, new_id, new_job
@@ -81,8 +82,7 @@ class JobLayer:
         """Store a message as a job. Raises ChannelFull when a given capacity is reached, StoreUnavailable, StoreFull,
         InvalidJob (too large, or not serializable)."""
         options: JobOptions = {} if self._job_expiry is None else {"expires": self._job_expiry}
-        job = new_job(self.encode(message), max_bytes=get_settings().MAX_MESSAGE_BYTES, **options)
-        await self.asend_one(channel, job)
+        await self.asend_one(channel, self.job(channel, message, options, is_json=False))
 
     def encode(self, message: dict[str, Any]) -> bytes:
         """A job's payload. Raises InvalidJob when the layer's serializer can't take the message."""
@@ -100,15 +100,29 @@ class JobLayer:
                 pass
         return self.encode(message)
 
+    def job(self, channel: str, message: dict[str, Any], options: JobOptions, *, is_json: bool = True) -> NewJob:
+        """The job of a message; ``is_json``: check_json let it through. Raises InvalidJob."""
+        if hooks.observers:
+            job_id = options.get("job_id") or new_id()
+            options = {**options, "job_id": job_id}
+            message = hooks.carrying(channel, job_id, message)
+        payload = self.encode_json(message) if is_json else self.encode(message)
+        return new_job(payload, max_bytes=get_settings().MAX_MESSAGE_BYTES, **options)
+
     def decode(self, payload: bytes) -> dict[str, Any]:
         """The message of a payload. Raises ValueError when it isn't one."""
+        return self.open(payload)[0]
+
+    def open(self, payload: bytes) -> tuple[dict[str, Any], Mapping[str, str] | None]:
+        """The message of a payload, and what observers gave it along. Raises ValueError when it isn't one."""
         try:
             message = self._job_serializer.deserialize(payload)
         except Exception as error:  # whatever a codec raises on foreign bytes: msgpack's, json's, Fernet's
             raise ValueError(f"{type(error).__name__}: {error}") from error
         if not isinstance(message, dict):
             raise ValueError(f"a message is a dict, got {type(message).__name__}")  # noqa: TRY004  (bad data, no bug)
-        return message
+        carried = message.pop(hooks.CARRIED, None)
+        return message, carried if isinstance(carried, dict) else None
 
     def capacity_of(self, channel: str) -> int | None:
         """Most jobs that may wait in ``channel``; None = without limit."""

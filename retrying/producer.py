@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Unpack
 
-from .conf import get_settings
 from .exceptions import InvalidJob
 from .job import Job, from_ms
 from .joblayer import JobLayer
 from .layers import get_layer
-from .message import JobOptions, check_channel, check_json, new_job
+from .message import JobOptions, check_channel, check_json
 from .store.calls import Enqueued, NewJob
 
 
@@ -46,7 +45,7 @@ def prepare(layer: JobLayer, channel: str, message: dict[str, Any], options: Job
     if not isinstance(message.get("type"), str) or not message["type"]:
         raise InvalidJob("message needs a 'type': the name of the handler that runs it, e.g. 'report.build'")
     check_json(message)
-    return new_job(layer.encode_json(message), max_bytes=get_settings().MAX_MESSAGE_BYTES, **options)
+    return layer.job(channel, message, options)
 
 
 def _stored(channel: str, job: NewJob, options: JobOptions, result: Enqueued) -> Job:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from channels.exceptions import StopConsumer
 
+from . import hooks
 from .attempt import SUCCESS, End, Ending, ending_of
 from .context import Running, current_slot
 from .reconnect import delay, end
@@ -59,12 +60,17 @@ class Delivery(asyncio.Future[dict[str, Any]]):
     """What ``receive()`` returns: a message to come, which remembers whether the application took it."""
 
     taken = False
+    #: Whose handler begins when it is taken, when somebody wants to know.
+    observed: Attempt | None = None
     _unwanted = False
 
     def result(self) -> dict[str, Any]:
         # Tasks, asyncio.wait_for and Channels' await_many_dispatch all fetch a future's value here.
         message = super().result()
         self.taken = not self._unwanted
+        if self.observed is not None and self.taken:
+            attempt, self.observed = self.observed, None
+            hooks.began(attempt)
         return message
 
     def cancel(self, msg: Any = None) -> bool:
@@ -83,6 +89,7 @@ class Delivery(asyncio.Future[dict[str, Any]]):
     def again(self) -> Delivery:
         """The same message once more."""
         other = Delivery(loop=self.get_loop())
+        other.observed = self.observed
         other.set_result(super().result())
         return other
 
@@ -128,6 +135,8 @@ class InstanceSlot(Running):
         assert self._delivery is not None
         self._attempt = attempt
         self._useful = True
+        if hooks.observers:
+            self._delivery.observed = attempt
         self._delivery.set_result(message)
 
     def cancel(self, attempt: Attempt) -> None:
@@ -157,6 +166,8 @@ class InstanceSlot(Running):
         self._attempt = None
         delivery = self._delivery = Delivery(loop=self.lane.loop)
         if attempt is not None:
+            if attempt.observed is not None:
+                hooks.ended(attempt, SUCCESS)
             swallowed = attempt.settled  # handler_ended() settles the others
             self.lane.hand.handler_ended(attempt, SUCCESS)
             if swallowed:
@@ -194,7 +205,10 @@ class InstanceSlot(Running):
             elif error is not None:
                 logger.error("an idle consumer of channel %s ended", self.lane.channel, exc_info=error)
         elif attempt.settled or (self._delivery is not None and self._delivery.taken):
-            self.lane.hand.handler_ended(attempt, self._ending(attempt, error))
+            ending = self._ending(attempt, error)
+            if attempt.observed is not None:
+                hooks.ended(attempt, ending)
+            self.lane.hand.handler_ended(attempt, ending)
         else:
             self.lane.hand.refuse(attempt, Ending(End.RELEASE))  # its handler never began
 

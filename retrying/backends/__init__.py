@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, cast
 
 from asgiref.sync import sync_to_async
 from django.core import checks
@@ -15,12 +15,11 @@ from django.utils import timezone
 from msgspec.structs import replace
 
 from ..bulk import EnqueuedMany, Pieces, asend_many, send_many
-from ..conf import get_settings
 from ..exceptions import InvalidJob
 from ..job import from_ms
 from ..joblayer import JobLayer
 from ..layers import get_layer
-from ..message import CHANNEL_NAME, JOB_ID, new_id, new_job
+from ..message import CHANNEL_NAME, JOB_ID, JobOptions, new_id
 from ..store.calls import Enqueued, NewJob
 from .compat import (
     BaseTaskBackend,
@@ -192,14 +191,8 @@ class RetryingBackend(BaseTaskBackend):
         if run_at is not None and timezone.is_naive(run_at):  # without USE_TZ
             run_at = timezone.make_aware(run_at)
         try:
-            job = new_job(
-                self.layer.encode_json(message.plain()),
-                max_bytes=get_settings().MAX_MESSAGE_BYTES,
-                job_id=job_id,
-                priority=int(task.priority),
-                run_at=run_at,
-                **options,
-            )
+            options |= {"job_id": job_id, "priority": int(task.priority), "run_at": run_at}
+            job = self.layer.job(channel, message.plain(), cast("JobOptions", options))
         except InvalidJob as error:
             raise InvalidTask(f"{path}: {error}") from error
         return Prepared(channel, job, new_result(task, job.id, message))
