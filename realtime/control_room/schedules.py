@@ -13,8 +13,8 @@ from .access import action, page, record
 
 
 def state(query: QueryDict) -> dict[str, Any]:
-    missed = {alert.channel for alert in snapshot.health().alerts if alert.kind == "schedule_missed"}
-    return {"rows": [{"status": status, "missed": status.channel in missed} for status in snapshot.schedules()]}
+    missed = {alert.schedule for alert in snapshot.health().alerts if alert.kind == "schedule_missed"}
+    return {"rows": [{"status": status, "missed": status.name in missed} for status in snapshot.schedules()]}
 
 
 @page

@@ -21,8 +21,8 @@ class Status:
     """A schedule and how it stands, by the store's clock.
 
     ``line``: when its slots are; ``next``: the next one, None while it is paused; ``last``: the newest one that became
-    a job, None before the first; ``last_state``: how that job stands, None when it is no longer known; ``overdue``: a
-    slot whose time has come and that no worker has looked at, None: there is none.
+    a job, None before the first; ``last_job``, ``last_state``: that job's id and how it stands, None when it is no
+    longer known; ``overdue``: a slot whose time has come and that no worker has looked at, None: there is none.
     """
 
     name: str
@@ -31,6 +31,7 @@ class Status:
     catch_up: str
     next: datetime | None
     last: datetime | None
+    last_job: str | None
     last_state: State | None
     overdue: datetime | None
     paused: bool
@@ -104,6 +105,7 @@ def _status(schedule: Schedule, state: ScheduleState, job: Job | None, workers: 
         catch_up=schedule.timing.catch_up.value,
         next=None if state.paused is not None else schedule.timing.next(from_ms(after)),
         last=None if state.last is None else from_ms(state.last),
+        last_job=None if job is None else job.id,
         last_state=None if job is None else job.state,
         overdue=_overdue(schedule, state),
         paused=state.paused is not None,

@@ -390,7 +390,7 @@ def test_a_slot_that_no_worker_looked_at_is_an_alert() -> None:
     def status(overdue: datetime | None, workers: int) -> schedule.Status:
         return schedule.Status(
             name="nightly", channel=CHANNEL, line="0 0 * * * UTC", catch_up="skip", next=None, last=None,
-            last_state=None, overdue=overdue, paused=False, workers=workers,
+            last_job=None, last_state=None, overdue=overdue, paused=False, workers=workers,
         )  # fmt: skip
 
     now = sample().now
