@@ -7,7 +7,7 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -78,11 +78,29 @@ class JobLayer:
         """Make the layer of channels_redis that this is mixed into, of its part of CONFIG; None: not given."""
         raise NotImplementedError
 
-    async def send_job(self, channel: str, message: dict[str, Any]) -> None:
+    def send_job(self, channel: str, message: dict[str, Any]) -> Coroutine[Any, Any, None]:
         """Store a message as a job. Raises ChannelFull when a given capacity is reached, StoreUnavailable, StoreFull,
-        InvalidJob (too large, or not serializable)."""
+        InvalidJob (too large, or not serializable).
+
+        Called where no event loop runs, as ``async_to_sync(layer.send)`` does it in a view, it stores the job before it
+        returns, on a connection that the process keeps: the way to the loop and back would cost several times as much.
+        """
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            try:
+                self.send_one(channel, self._job_of(channel, message))
+            except Exception as error:
+                return _told(error)
+            return _told(None)
+        return self._send_job(channel, message)
+
+    async def _send_job(self, channel: str, message: dict[str, Any]) -> None:
+        await self.asend_one(channel, self._job_of(channel, message))
+
+    def _job_of(self, channel: str, message: dict[str, Any]) -> NewJob:
         options: JobOptions = {} if self._job_expiry is None else {"expires": self._job_expiry}
-        await self.asend_one(channel, self.job(channel, message, options, is_json=False))
+        return self.job(channel, message, options, is_json=False)
 
     def encode(self, message: dict[str, Any]) -> bytes:
         """A job's payload. Raises InvalidJob when the layer's serializer can't take the message."""
@@ -209,6 +227,12 @@ class JobLayer:
     async def adopt(self, channel: str) -> int:
         """Move messages that processes of the plain layer left for ``channel`` into the store. Returns how many."""
         return 0
+
+
+async def _told(error: Exception | None) -> None:
+    """What has become of a request already."""
+    if error is not None:
+        raise error
 
 
 def _accepted(channel: str, stored: Enqueued | None) -> Enqueued:

@@ -7,10 +7,11 @@ import hashlib
 import logging
 import sys
 import uuid
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from contextvars import ContextVar
 from typing import Any
 
+from asgiref.sync import markcoroutinefunction
 from channels.exceptions import InvalidChannelLayerError
 from channels.layers import BaseChannelLayer, get_channel_layer
 from channels_redis.core import RedisChannelLayer
@@ -67,7 +68,8 @@ class RetryingChannelLayer(JobLayer, RedisChannelLayer):
 
     # Jobs
 
-    async def send(self, channel: str, message: dict[str, Any]) -> None:
+    @markcoroutinefunction
+    def send(self, channel: str, message: dict[str, Any]) -> Coroutine[Any, Any, None]:
         """Store a job (general channel), or hand over to channels_redis (specific channel).
 
         Raises ChannelFull when a given capacity is reached, StoreUnavailable, StoreFull, InvalidJob (too large, or
@@ -77,9 +79,8 @@ class RetryingChannelLayer(JobLayer, RedisChannelLayer):
             raise TypeError(f"a message is a dict, got {type(message).__name__}")
         self.require_valid_channel_name(channel)
         if "!" in channel:
-            await super().send(channel, message)
-        else:
-            await self.send_job(channel, message)
+            return super().send(channel, message)
+        return self.send_job(channel, message)
 
     async def group_send(self, group: str, message: dict[str, Any]) -> None:
         """As in channels_redis; a general channel in the group gets a job."""
@@ -214,15 +215,18 @@ class RetryingPubSubChannelLayer(JobLayer, RedisPubSubChannelLayer, BaseChannelL
         await layer._subscribe_to_channel(channel)
         return channel
 
-    async def send(self, channel: str, message: dict[str, Any]) -> None:
+    @markcoroutinefunction
+    def send(self, channel: str, message: dict[str, Any]) -> Coroutine[Any, Any, None]:
         """As ``RetryingChannelLayer.send``."""
         if not isinstance(message, dict):
             raise TypeError(f"a message is a dict, got {type(message).__name__}")
         self.require_valid_channel_name(channel)
         if self.is_specific(channel):
-            await self._get_layer().send(channel, message)
-        else:
-            await self.send_job(channel, message)
+            return self._send_specific(channel, message)
+        return self.send_job(channel, message)
+
+    async def _send_specific(self, channel: str, message: dict[str, Any]) -> None:
+        await self._get_layer().send(channel, message)  # it belongs to the loop that runs then
 
     async def receive(self, channel: str) -> dict[str, Any]:
         """The next message of a channel; of a general one a job that counts as done when it is returned."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import redis
-from asgiref.sync import async_to_sync
+from asgiref.sync import async_to_sync, iscoroutinefunction, sync_to_async
 from channels.exceptions import ChannelFull
 from channels_redis.core import RedisChannelLayer
 
@@ -389,6 +389,33 @@ def test_one_layer_in_several_event_loops(redis_url: str, server: redis.Redis) -
     for used in (layer, get_layer()):
         used.store.connections.close()
     wait_for(lambda: len({c["id"] for c in server.client_list()} - before) == 0, "every connection is closed", 5)
+
+
+async def test_a_sync_view_sends_from_its_own_thread(make: Make, server: redis.Redis) -> None:
+    layer = make(capacity=2)
+    assert iscoroutinefunction(layer.send), "for who asks before he calls it"
+    await layer.send(CHANNEL, {"type": "a"})
+    blocked = threading.Event()
+
+    def view() -> None:
+        # The loop is busy: what needed it would not get through.
+        loop.call_soon_threadsafe(blocked.wait, 30)
+        sending = layer.send(CHANNEL, {"type": "b"})
+        assert jobs.counts(CHANNEL).ready == 2
+        full = layer.send(CHANNEL, {"type": "c"})
+        blocked.set()
+        async_to_sync(_awaited)(sending)
+        with pytest.raises(ChannelFull):
+            async_to_sync(_awaited)(full)
+        with pytest.raises(ChannelFull):
+            async_to_sync(layer.send)(CHANNEL, {"type": "c"})
+
+    loop = asyncio.get_running_loop()
+    await sync_to_async(view)()
+
+
+async def _awaited(awaitable: Awaitable[None]) -> None:
+    await awaitable
 
 
 def test_async_to_sync_keeps_one_connection_and_leaves_none(redis_url: str, server: redis.Redis) -> None:
