@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from .bench import Bench, Failed, Values
+from .catalogue import OURS
 from .effects import SLEEP_SECONDS
 from .measure import Process, Use, cpu_seconds, percentile, resident, wait_until
 
@@ -18,7 +19,8 @@ DRAIN_SECONDS = 8.0
 SLEEPS, SLEEPS_ONE_BY_ONE = 2_000, 40
 SLEEP_LIMIT = 20.0
 PACED = 250
-IDLE_SECONDS = 1.5
+#: How long an idle worker is watched; ours over a whole sweep, beside plain Channels.
+IDLE_SECONDS, IDLE_OURS_SECONDS = 1.5, 5.0
 CRASHES, CRASH_AFTER = 600, 300
 #: Longest wait for what was running when the worker was killed.
 RESCUE_SECONDS = 150.0
@@ -101,7 +103,7 @@ def latency(bench: Bench) -> Values:
         bench.await_first(workers)
         time.sleep(0.5)
         cpu, use, began = _cpu(workers), bench.server.use(), time.monotonic()
-        time.sleep(bench.scaled(int(IDLE_SECONDS * 1000)) / 1000)
+        time.sleep(IDLE_OURS_SECONDS if bench.peer.name in (OURS, "channels") else IDLE_SECONDS)
         took, used = time.monotonic() - began, bench.server.use() - use
         values = {
             "idle_cpu": (_cpu(workers) - cpu) / took * 100,

@@ -1,14 +1,12 @@
 """The project's ASGI application; under plain Channels without what only this package has."""
 
-from importlib.util import find_spec
-
 from channels.routing import ChannelNameRouter, ProtocolTypeRouter
 from django.conf import settings
 
 from benchmarks.site.consumers import SyncWork, Work
 
 channels = {"work": Work.as_asgi(), "sync-work": SyncWork.as_asgi()}
-if "retrying" in settings.INSTALLED_APPS and find_spec("retrying.consumers"):
+if "retrying" in settings.INSTALLED_APPS:
     from benchmarks.site.background import Background, SyncBackground
 
     channels.update({"background": Background.as_asgi(), "sync-background": SyncBackground.as_asgi()})
