@@ -200,9 +200,9 @@ if interval then
 end
 
 -- What can't be run takes nobody's place: a claim that came back empty because of it would make the worker wait.
-local taken, looked = 0, 0
-local most = call('HEXISTS', META, 'paused') == 0 and wanted + 200 or 0
-while taken < room and looked < most do
+local taken, looked, waiting = 0, 0, call('ZCARD', READY)
+local most = waiting > 0 and call('HEXISTS', META, 'paused') == 0 and wanted + 200 or 0
+while taken < room and looked < most and (looked < waiting or by_key) do
   local popped = call('ZPOPMIN', READY, room - taken)
   if #popped == 0 then
     break
@@ -211,12 +211,14 @@ while taken < room and looked < most do
     taken, looked = taken + begin(popped[i], popped[i + 1]), looked + 1
   end
 end
-
 if taken > 0 then
   call('ZADD', LEASES, unpack(leased))
 end
 
-local more, held = call('ZCARD', READY) > 0, ''
+local more, held = waiting > looked, ''
+if by_key and waiting > 0 then
+  more = call('ZCARD', READY) > 0 -- some went back there
+end
 if interval then
   tat = tat + math.ceil(taken * interval)
   if taken > 0 then

@@ -11,29 +11,34 @@ local worker, interval, max_rescues, keep_ms, keep_succeeded, lease = take(), nu
 local facts = take()
 local LIMIT = 100 -- of each kind: all of them at once take the server less than 5 ms
 
-call('ZADD', WORKERS, now, worker)
-call('ZREMRANGEBYSCORE', WORKERS, '-inf', now - 86400000)
+if call('ZADD', WORKERS, now, worker) == 1 then -- a new one: time to forget old ones
+  call('ZREMRANGEBYSCORE', WORKERS, '-inf', now - 86400000)
+end
 if facts ~= '' then
   call('SET', STATS .. 'worker:' .. worker, facts, 'PX', 4 * interval)
 end
 
 local promoted = promote(LIMIT)
-for _, id in ipairs(call('ZRANGE', NEWER, 0, LIMIT - 1)) do
-  local job = read(id, 'v', 'topic', 'order')
-  if not job[1] then
-    call('ZREM', NEWER, id)
-  elseif tonumber(job[1]) <= FORMAT then -- an older worker left it for this one
-    call('ZREM', NEWER, id)
-    make_ready(id, job[2], job[3])
-    promoted = promoted + 1
+-- An idle channel has none of these, and its workers look for ever.
+local some = call('EXISTS', NEWER, TURNS, RATES, DEAD, FINISHED, GROUPS, SUCCEEDED) > 0
+if some then
+  for _, id in ipairs(call('ZRANGE', NEWER, 0, LIMIT - 1)) do
+    local job = read(id, 'v', 'topic', 'order')
+    if not job[1] then
+      call('ZREM', NEWER, id)
+    elseif tonumber(job[1]) <= FORMAT then -- an older worker left it for this one
+      call('ZREM', NEWER, id)
+      make_ready(id, job[2], job[3])
+      promoted = promoted + 1
+    end
   end
-end
-for _, key in ipairs(call('ZRANGE', TURNS, '-inf', now, 'BYSCORE', 'LIMIT', 0, LIMIT)) do
-  turn(key)
-end
-local full = call('ZCOUNT', RATES, '-inf', now * 1000) -- keys whose bucket is full again
-if full > 0 then
-  call('ZREMRANGEBYRANK', RATES, 0, math.min(full, 10 * LIMIT) - 1)
+  for _, key in ipairs(call('ZRANGE', TURNS, '-inf', now, 'BYSCORE', 'LIMIT', 0, LIMIT)) do
+    turn(key)
+  end
+  local full = call('ZCOUNT', RATES, '-inf', now * 1000) -- keys whose bucket is full again
+  if full > 0 then
+    call('ZREMRANGEBYRANK', RATES, 0, math.min(full, 10 * LIMIT) - 1)
+  end
 end
 if promoted > 0 then
   ring()
@@ -89,31 +94,33 @@ if now >= grace then
 end
 
 local purged = 0
-for _, key in ipairs({ DEAD, FINISHED }) do
-  for _, id in ipairs(call('ZRANGE', key, '-inf', now - keep_ms, 'BYSCORE', 'LIMIT', 0, LIMIT)) do
-    if key == DEAD then
-      exhume(id)
+if some then
+  for _, key in ipairs({ DEAD, FINISHED }) do
+    for _, id in ipairs(call('ZRANGE', key, '-inf', now - keep_ms, 'BYSCORE', 'LIMIT', 0, LIMIT)) do
+      if key == DEAD then
+        exhume(id)
+      end
+      call('ZREM', key, id)
+      forget(id)
+      purged = purged + 1
     end
-    call('ZREM', key, id)
-    forget(id)
-    purged = purged + 1
   end
-end
-if call('ZCOUNT', DEAD, '-inf', now - keep_ms) == 0 then
-  for _, group in ipairs(call('ZRANGE', GROUPS, '-inf', now - keep_ms, 'BYSCORE', 'LIMIT', 0, LIMIT)) do
-    call('DEL', GROUPS .. ':' .. group) -- what it still holds was evicted, not purged
-    call('ZREM', GROUPS, group)
-  end
-end
-local surplus = call('ZCARD', SUCCEEDED) - keep_succeeded
-if surplus > 0 then
-  local popped = call('ZPOPMIN', SUCCEEDED, math.min(surplus, LIMIT))
-  for i = 1, #popped, 2 do
-    if call('PTTL', JOB .. popped[i]) == -1 then -- else a result, which ends by itself
-      forget(popped[i])
+  if call('ZCOUNT', DEAD, '-inf', now - keep_ms) == 0 then
+    for _, group in ipairs(call('ZRANGE', GROUPS, '-inf', now - keep_ms, 'BYSCORE', 'LIMIT', 0, LIMIT)) do
+      call('DEL', GROUPS .. ':' .. group) -- what it still holds was evicted, not purged
+      call('ZREM', GROUPS, group)
     end
-    purged = purged + 1
+  end
+  local surplus = call('ZCARD', SUCCEEDED) - keep_succeeded
+  if surplus > 0 then
+    local popped = call('ZPOPMIN', SUCCEEDED, math.min(surplus, LIMIT))
+    for i = 1, #popped, 2 do
+      if call('PTTL', JOB .. popped[i]) == -1 then -- else a result, which ends by itself
+        forget(popped[i])
+      end
+      purged = purged + 1
+    end
   end
 end
 record()
-return { promoted, purged, call('ZCARD', NEWER), rescued, call('GET', STATS .. 'told:' .. worker) or '' }
+return { promoted, purged, some and call('ZCARD', NEWER) or 0, rescued, call('GET', STATS .. 'told:' .. worker) or '' }
