@@ -107,6 +107,7 @@ def latency(bench: Bench) -> Values:
         took, used = time.monotonic() - began, bench.server.use() - use
         values = {
             "idle_cpu": (_cpu(workers) - cpu) / took * 100,
+            "idle_trips": used.reads / took,
             "idle_commands": used.command_count / took,
             "idle_memory": sum(resident(worker.pid) for worker in workers) / 2**20,
         }

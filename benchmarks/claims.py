@@ -113,7 +113,11 @@ CLAIMS = (
     ),
     Claim("a queued job in the server", ours(CONSUMER, "enqueue", "bytes"), 400, at_most=True, unit=" bytes"),
     Claim("an idle worker's processor", ours(CONSUMER, "latency", "idle_cpu"), 0.5, at_most=True, unit=" %"),
-    Claim("an idle worker's commands", ours(CONSUMER, "latency", "idle_commands"), 5, at_most=True, unit="/s"),
+    Claim("an idle worker's round trips", ours(CONSUMER, "latency", "idle_trips"), 5, at_most=True, unit="/s"),
+    Claim(
+        "an idle worker's commands, those inside scripts too",
+        ours(CONSUMER, "latency", "idle_commands"), 5, at_most=True, unit="/s",
+    ),
     *(
         Claim(
             f"worker CPU per 1,000 jobs, {name}",

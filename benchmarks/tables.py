@@ -77,6 +77,7 @@ WORKING = (
     Column("run twice", "drain", ("repeats",), whole),
     Column("run twice, two processes", "two", ("repeats",), whole),
     Column("idle: CPU %", "latency", ("idle_cpu",)),
+    Column("idle: round trips/s", "latency", ("idle_trips",)),
     Column("idle: commands/s", "latency", ("idle_commands",)),
 )
 CRASH = (
