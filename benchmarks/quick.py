@@ -64,7 +64,7 @@ class Measurement:
         self.turn = reference()
 
     def round(self, workload: Workload) -> None:
-        self._server.client.flushall()
+        self._server.client.execute_command("FLUSHALL", "SYNC")
         run = workload.prepare(workload.jobs)
         gc.collect()
         before = self._server.use()

@@ -176,6 +176,7 @@ WORKLOADS = (
     Workload("enqueue_many", 5000, _enqueue_many),
     Workload("AsyncConsumer", 2000, _messages("noop", 100), trips_vary=0.5),
     Workload("AsyncConsumer, one at a time", 200, _messages("noop", 1)),
+    Workload("BackgroundConsumer", 3000, _messages("noop-direct", 100), trips_vary=0.5),
     Workload("async task", 3000, _tasks("no_op", 100), trips_vary=0.5),
     Workload("async task, one at a time", 200, _tasks("no_op", 1)),
     Workload("SyncConsumer", 1000, _messages("noop-sync", 100), trips_vary=0.5),

@@ -1,8 +1,9 @@
-"""Consumers as everybody writes them: nothing here knows of this package, but for the one that asks for its attempt."""
+"""Consumers as everybody writes them, and one of this package's own."""
 
 from channels.consumer import AsyncConsumer, SyncConsumer
 
 from retrying import current_job
+from retrying.consumers import BackgroundConsumer
 
 
 class NoOp(AsyncConsumer):
@@ -12,6 +13,11 @@ class NoOp(AsyncConsumer):
 
 class NoOpSync(SyncConsumer):
     def no_op(self, message):
+        pass
+
+
+class NoOpDirect(BackgroundConsumer):
+    async def no_op(self, message):
         pass
 
 
