@@ -92,6 +92,7 @@ class Charts {
           label: NAMES[name],
           stroke: colour(COLOURS[number]),
           width: 1.5,
+          dash: name === "out" ? [6, 4] : undefined, // where as many go out as come in, both are seen
           fill: index === 0 ? faded(colour(COLOURS[number])) : undefined,
           spanGaps: false,
           points: { show: false },

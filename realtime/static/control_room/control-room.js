@@ -6,6 +6,8 @@ import { listenToCopies } from "./copy.js";
 import { goLive } from "./live.js";
 import { offerThemes } from "./theme.js";
 
+// On a phone the navigation is wider than the screen.
+document.querySelector(".nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
 offerThemes();
 listenToForms();
 listenToCopies();
