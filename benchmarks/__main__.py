@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from . import report
 from .bench import Failed, bench
 from .catalogue import MEASURES, OURS, Peer, Variant, catalogue
 from .cells import MEASUREMENTS
-from .environments import ROOT, CannotInstall, environment, newest_python, version_of, versions
+from .environments import ROOT, CannotInstall, commit, copy_code, environment, newest_python, version_of, versions
 from .measure import interleaved
 from .results import Key, Results, machine
 
@@ -104,8 +105,9 @@ def _is_wanted(cell: Cell, wanted: list[str], options: argparse.Namespace) -> bo
 class Run:
     """Environments, then every cell as often as it is due."""
 
-    def __init__(self, cells: list[Cell], results: Results, options: argparse.Namespace) -> None:
+    def __init__(self, cells: list[Cell], results: Results, options: argparse.Namespace, code: Path) -> None:
         self.cells = cells
+        self.code = code
         self.results = results
         self.options = options
         self.failed: list[str] = []
@@ -158,8 +160,9 @@ class Run:
 
     def _one(self, cell: Cell, name: str) -> None:
         try:
+            interpreter = self._interpreters[cell.peer.name]
             with bench(
-                cell.peer, cell.variant, self._interpreters[cell.peer.name], cell.persistence, quick=self.options.quick
+                cell.peer, cell.variant, interpreter, self.code, cell.persistence, quick=self.options.quick
             ) as ready:
                 values = MEASUREMENTS[cell.measure](ready)
         except Exception as error:  # noqa: BLE001 - a peer that fails must not end the others' run
@@ -197,10 +200,13 @@ def main() -> int:
     results = Results.load(options.results) if options.only or options.measure else Results(options.results)
     if options.quick:
         results = Results(None)
-    results.begin(machine(version_of(python)))
-    run = Run(chosen(peers, options), results, options)
-    run.install(python)
-    run.measure()
+    results.begin({**machine(version_of(python)), "commit": commit()})
+    cells = chosen(peers, options)
+    with tempfile.TemporaryDirectory(prefix="bench-code-") as code:
+        copy_code(Path(code))
+        run = Run(cells, results, options, Path(code))
+        run.install(python)
+        run.measure()
     if not options.quick and options.results == RESULTS:
         report.write(results, peers)
     for line in run.failed:

@@ -19,7 +19,6 @@ from project.development.tether import tethered
 
 from .catalogue import Peer, Variant
 from .effects import Effects
-from .environments import ROOT
 from .measure import Process, Server, wait_until
 from .roles import Plan
 
@@ -48,6 +47,8 @@ class Bench:
     interpreter: Path
     server: Server
     directory: Path
+    #: Where the code is that its processes import.
+    code: Path
     #: A tenth of everything: whether it works at all.
     quick: bool = False
     effects: Effects = field(init=False)
@@ -68,7 +69,7 @@ class Bench:
             "BENCH_SENDER": self.variant.sender,
             "BENCH_CONCURRENCY": str(self.variant.at_once(measure)),
             "BENCH_UVLOOP": "1" if self.variant.uvloop else "0",
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": str(self.code),
             "PYTHONWARNINGS": "ignore",
         }
 
@@ -80,7 +81,7 @@ class Bench:
         try:
             done = subprocess.run(
                 tethered(command),
-                cwd=ROOT,
+                cwd=self.code,
                 env=environment,
                 capture_output=True,
                 text=True,
@@ -121,7 +122,7 @@ class Bench:
         starts = max(1, processes // self.variant.processes)
         with ExitStack() as stack:
             workers = [
-                Process(command, log=self.directory / "worker.log", env=self._environment(measure), cwd=ROOT)
+                Process(command, log=self.directory / "worker.log", env=self._environment(measure), cwd=self.code)
                 for _ in range(starts)
             ]
             for worker in workers:
@@ -145,7 +146,9 @@ class Bench:
 
 
 @contextmanager
-def bench(peer: Peer, variant: Variant, interpreter: Path, persistence: str, *, quick: bool) -> Iterator[Bench]:
+def bench(
+    peer: Peer, variant: Variant, interpreter: Path, code: Path, persistence: str, *, quick: bool
+) -> Iterator[Bench]:
     """Everything that one measurement needs, gone afterwards. Files of effects are in memory where the machine has a
     place for that."""
     memory = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - a directory with a random name in it
@@ -153,4 +156,4 @@ def bench(peer: Peer, variant: Variant, interpreter: Path, persistence: str, *, 
         tempfile.TemporaryDirectory(prefix="bench-", dir=memory) as directory,
         Server(persistence=persistence) as server,
     ):
-        yield Bench(peer, variant, interpreter, server, Path(directory), quick=quick)
+        yield Bench(peer, variant, interpreter, server, Path(directory), code, quick=quick)

@@ -23,6 +23,10 @@ print(json.dumps({name: importlib.metadata.version(name) for name in sys.argv[1:
 """
 
 
+#: What the peers' processes and ours import of this checkout.
+PACKAGES = ("benchmarks", "project", "realtime", "retrying")
+
+
 class CannotInstall(Exception):
     """A peer's environment could not be made; the message is for the report."""
 
@@ -55,6 +59,21 @@ def _version(python: Path) -> tuple[int, int] | None:
 def version_of(python: Path) -> str:
     code = "import platform; print(platform.python_version())"
     return subprocess.run([python, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def copy_code(directory: Path) -> None:
+    """The packages as they are now: a run measures one state of them, whatever is edited meanwhile."""
+    for name in PACKAGES:
+        shutil.copytree(ROOT / name, directory / name, ignore=shutil.ignore_patterns("__pycache__"))
+
+
+def commit() -> str:
+    """Which one is checked out, with a + when something was changed since; "" outside of git."""
+    command = ["git", "describe", "--always", "--dirty=+", "--exclude=*"]
+    try:
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
+    except OSError:
+        return ""
 
 
 def environment(peer: Peer, python: Path) -> Path:

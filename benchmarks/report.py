@@ -131,7 +131,7 @@ def _when(results: Results) -> str:
     return (
         f"{facts['date']}: {facts['cores']} cores ({facts['processor']}), {facts['memory']}, {facts['system']}, "
         f"{facts['python']}, {facts['server']} on loopback without persistence unless a column names it; "
-        f"load average {facts['load']} when it began."
+        f"load average {facts['load']} when it began. Commit {facts.get('commit') or 'unknown'}."
     )
 
 
