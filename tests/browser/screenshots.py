@@ -50,6 +50,7 @@ def main() -> int:
         time.sleep(minutes * 60)
         take_control_room(browser, site)
         traffic.end()
+        take_jobs(browser, site)
         browser.close()
     return 0
 
@@ -129,6 +130,42 @@ def take_control_room(browser: Browser, site: Site) -> None:
         room.open(path)
         plots = room.page.locator(".plot")
         expect(room.page.locator(".plot canvas")).to_have_count(plots.count())
+        room.page.screenshot(path=IMAGES / f"{name}.png")
+
+
+#: Dead letters of two channels that nobody consumes, put there by the store's own transitions.
+LETTERS = """
+from tests.control_room.store import kill
+refused = "builtins.ConnectionError\\nTraceback (most recent call last):\\n" + "".join(
+    f'  File "/srv/shop/{name}.py", line {line}, in {call}\\n    {code}\\n'
+    for name, line, call, code in (
+        ("mails", 41, "send", "server.connect(host)"), ("smtp", 112, "connect", "self.sock = self._open(timeout)"),
+    )
+) + "ConnectionError: [Errno 111] Connection refused\\n"
+for n in range(37):
+    kill(f"mail-{1200 + n}", channel="mails", name="shop.tasks.send_receipt", error="ConnectionError: [Errno 111] Connection refused",
+         trace=refused, arguments={"order": f"A-{1200 + n}", "customer": 311 + n, "smtp_password": "x"}, topic="mails", key=f"shop-{n % 3}")
+kill("export-7", channel="reports", name="reports.export", error="MemoryError: 2.1 GiB", arguments={"year": 2026})
+for n in range(4):
+    kill(f"mail-{1300 + n}", channel="mails", name="shop.tasks.send_receipt", error="ValueError: no address", arguments={"order": f"B-{n}"})
+"""  # noqa: E501
+
+
+def take_jobs(browser: Browser, site: Site) -> None:
+    """Jobs, one of them, and dead letters by error; the question before all that match are redriven."""
+    site.manage("shell", "-v", "0", "-c", LETTERS)
+    context = browser.new_context(viewport=SIZE, device_scale_factor=1.5)
+    context.new_page().goto(site.sign_in_link())
+    room = ControlRoom(context.pages[0], site.origin)
+    for path, name, scheme, size in (
+        ("list/?channel=mails&error=ConnectionError", "control-room-jobs", "light", SIZE),
+        ("job/mails/mail-1236/", "control-room-job-dark", "dark", SIZE),
+        ("dead/", "control-room-dead", "light", {"width": 1440, "height": 480}),
+        ("list/?channel=mails", "control-room-jobs-phone-dark", "dark", PHONE),
+    ):
+        room.page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+        room.page.set_viewport_size(size)  # type: ignore[arg-type]
+        room.open(path)
         room.page.screenshot(path=IMAGES / f"{name}.png")
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import Permission
 from django.test import Client
 
 from retrying import jobs
@@ -120,6 +121,14 @@ def test_the_selected_are_counted_asked_and_reported(admin: Client) -> None:
     words = text(act(admin, "purge selected", "a", "b"))
     assert "1 job was purged. 1 had moved on and was left alone (1 ready)." in words
     assert (state("a"), state("b"), state("d")) == (None, State.READY, State.DEAD)
+
+
+def test_a_success_among_the_selected_keeps_its_tombstone(admin: Client) -> None:
+    kill("a")
+    jobs.redrive(CHANNEL, "a")
+    succeed(*take())
+    assert "Nothing was done. 1 had moved on and was left alone (1 succeeded)." in text(act(admin, "purge selected", "a"))
+    assert state("a") is State.SUCCEEDED
 
 
 @pytest.mark.parametrize(
@@ -239,7 +248,7 @@ def test_a_right_that_is_taken_away_ends_a_run(client_of: Callable[..., Client])
     answer = act(client, "purge all")
     token = re.search(r'name="run" value="([^"]+)"', answer.content.decode())
     assert token is not None
-    answer.wsgi_request.user.user_permissions.clear()
+    answer.wsgi_request.user.user_permissions.set(Permission.objects.filter(codename="view_control_room"))
     assert client.post("/jobs/run/", {"run": html.unescape(token[1])}).status_code == 403
     assert state("a") is State.DEAD
 
