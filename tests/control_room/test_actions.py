@@ -127,7 +127,9 @@ def test_a_success_among_the_selected_keeps_its_tombstone(admin: Client) -> None
     kill("a")
     jobs.redrive(CHANNEL, "a")
     succeed(*take())
-    assert "Nothing was done. 1 had moved on and was left alone (1 succeeded)." in text(act(admin, "purge selected", "a"))
+    assert "Nothing was done. 1 had moved on and was left alone (1 succeeded)." in text(
+        act(admin, "purge selected", "a")
+    )
     assert state("a") is State.SUCCEEDED
 
 
