@@ -11,7 +11,7 @@ LOOPBACK = 127.0.0.1,localhost,::1
 export NO_PROXY := $(or $(NO_PROXY),$(no_proxy),localhost),$(LOOPBACK)
 export no_proxy := $(NO_PROXY)
 
-.PHONY: help run demo test faults fences soak bench bench-quick bench-scale lint clean environment
+.PHONY: help run demo test faults fences soak bench bench-quick bench-scale bench-sockets lint clean environment
 
 help:
 	@echo "make run    the whole site on this machine: page, worker, Valkey, database (PORT= HOST= REDIS_URL= DATABASE_URL= VAR_DIR=)"
@@ -23,6 +23,7 @@ help:
 	@echo "make bench  this beside 15 other queues, in environments of their own: 20 minutes on a quiet machine (ARGS=--quick)"
 	@echo "make bench-quick  whether a job costs more commands, round trips or processor time than committed (ARGS=--write)"
 	@echo "make bench-scale  what a job costs as things grow: an hour on a quiet machine (ARGS=--small: some minutes)"
+	@echo "make bench-sockets  sockets and fan-out beside bare consumers, in daphne and uvicorn: some minutes (ARGS=--write)"
 	@echo "make lint   style and types"
 	@echo "make clean  remove what these commands made, but not the site's data in var/"
 
@@ -53,6 +54,9 @@ bench-quick: environment
 
 bench-scale: environment
 	@exec $(IN_VENV) -m benchmarks.scale $(ARGS)
+
+bench-sockets: environment
+	@exec $(IN_VENV) -W ignore -m benchmarks.sockets $(ARGS)
 
 lint: environment
 	$(IN_VENV) -m ruff check .

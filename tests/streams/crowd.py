@@ -14,7 +14,7 @@ from typing import Any
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
-from tests.streams.parts import Daphne
+from tests.streams.parts import Daphne, resident
 
 #: Handshakes at the same time, while a crowd gathers.
 AT_ONCE = 20
@@ -102,3 +102,12 @@ async def crowd(
             for member in members:
                 if hasattr(member, "socket"):
                     member.socket.transport.abort()
+
+
+@contextlib.asynccontextmanager
+async def sockets_of(daphne: Daphne, topics: list[str], path: str) -> AsyncIterator[tuple[list[Member], float]]:
+    """So many sockets, and the bytes of the server's memory that each of them takes."""
+    async with crowd(daphne, [f"first.{number}" for number in range(50)], path=path):  # what the first ones bring
+        before = resident(daphne.pid)
+        async with crowd(daphne, topics, path=path) as members:
+            yield members, (resident(daphne.pid) - before) / len(topics)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import socket
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any, Self
@@ -13,10 +14,17 @@ from websockets.asyncio.client import connect
 
 from project.development.valkey import free_port
 from tests.conftest import wait_for
-from tests.processes import Process, RunWorker
+from tests.processes import ROOT, Process, RunWorker
 
 SETTINGS = "tests.streams.settings"
 FILES = 16_384
+MAKE_USERS = """
+import django; django.setup()
+from django.contrib.auth.models import User
+from django.core.management import call_command
+call_command("migrate", verbosity=0)
+User.objects.bulk_create(User(pk=number, username=f"user-{number}") for number in range(1, 10_001))
+"""
 
 
 def allow_many_files() -> None:
@@ -32,10 +40,7 @@ class Daphne(Process):
     def __init__(self, directory: Path, **env: str) -> None:
         self.port = free_port()
         super().__init__(
-            [
-                sys.executable, "-W", "ignore", "-m", "daphne", "-v", "0", "-b", "127.0.0.1", "-p", str(self.port),
-                "tests.streams.site:application",
-            ],
+            [sys.executable, "-W", "ignore", "-m", *self.command(), "tests.streams.site:application"],
             log=directory / "daphne.log",
             env={
                 **os.environ,
@@ -44,11 +49,15 @@ class Daphne(Process):
                 "VAR_DIR": str(directory),
                 **env,
             },
-        )  # fmt: skip
+        )
+
+    def command(self) -> list[str]:
+        """The server's program and options."""
+        return ["daphne", "-v", "0", "-b", "127.0.0.1", "-p", str(self.port)]
 
     def __enter__(self) -> Self:
         super().__enter__()
-        wait_for(self._listens, "daphne listens")
+        wait_for(self._listens, "the server listens")
         return self
 
     @property
@@ -68,6 +77,21 @@ class Daphne(Process):
         except OSError:
             return False
         return True
+
+
+class Uvicorn(Daphne):
+    """The same site in another server."""
+
+    def command(self) -> list[str]:
+        return ["uvicorn", "--log-level", "warning", "--host", "127.0.0.1", "--port", str(self.port),
+                "--ws-per-message-deflate", "false"]  # fmt: skip
+
+
+def make_users(directory: Path) -> Path:
+    """A database there with 10,000 of them: whether they may stay is asked again every minute. Returns its file."""
+    env = {**os.environ, "DJANGO_SETTINGS_MODULE": SETTINGS, "VAR_DIR": str(directory), "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-W", "ignore", "-c", MAKE_USERS], cwd=ROOT, env=env, timeout=60, check=True)
+    return directory / "db.sqlite3"
 
 
 def worker(directory: Path, *args: str, **env: str) -> RunWorker:

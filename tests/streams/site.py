@@ -57,6 +57,15 @@ class BareConsumer(AsyncWebsocketConsumer):
     channel_layer_alias = None  # type: ignore[assignment]
 
 
+class GroupConsumer(AsyncWebsocketConsumer):
+    """Hears what Channels sends to a group, the same for all."""
+
+    groups = ["everybody"]
+
+    async def tell(self, message: dict[str, Any]) -> None:
+        await self.send(text_data=message["text"])
+
+
 class Source(AsyncConsumer):
     """The work: events on the job's topic."""
 
@@ -91,7 +100,13 @@ class UserOfQuery:
         await self.inner({**scope, "user": user}, receive, send)
 
 
-sockets = URLRouter([path("ws/", StreamsConsumer.as_asgi()), path("bare/", BareConsumer.as_asgi())])
+sockets = URLRouter(
+    [
+        path("ws/", StreamsConsumer.as_asgi()),
+        path("bare/", BareConsumer.as_asgi()),
+        path("group/", GroupConsumer.as_asgi()),
+    ]
+)
 application = ProtocolTypeRouter(
     {
         "websocket": AllowedHostsOriginValidator(UserOfQuery(sockets)),

@@ -8,8 +8,6 @@ import os
 import resource
 import socket
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,7 @@ import pytest
 
 from retrying import aenqueue
 from tests.conftest import await_for
-from tests.streams.crowd import Member, crowd
+from tests.streams.crowd import Member, crowd, sockets_of
 from tests.streams.figures import percentile, report
 from tests.streams.parts import Daphne, open_files, resident, worker
 from tests.streams.site import CHANNEL
@@ -32,15 +30,6 @@ async def happen(topic: str, times: int = 1) -> None:
     """Let a topic grow by so many events: jobs that became ready."""
     for _ in range(times):
         await aenqueue(CHANNEL, {"type": "stream.nothing"}, topic=topic)
-
-
-@asynccontextmanager
-async def sockets_of(daphne: Daphne, topics: list[str], path: str) -> AsyncIterator[tuple[list[Member], float]]:
-    """So many sockets, and the bytes of the server's memory that each of them takes."""
-    async with crowd(daphne, [f"first.{number}" for number in range(50)], path=path):  # what the first ones bring
-        before = resident(daphne.pid)
-        async with crowd(daphne, topics, path=path) as members:
-            yield members, (resident(daphne.pid) - before) / len(topics)
 
 
 @pytest.mark.timeout(600)
