@@ -11,7 +11,7 @@ from .attempt import Attempt, End, Ending
 from .store import Store
 from .store.calls import Burial, Call, Lease, Result, Retry, Settled
 
-logger = logging.getLogger("retrying.worker")
+logger = logging.getLogger("retrying.jobs")
 
 #: Longest piece of an error that goes into the log, in characters.
 MAX_LOGGED = 300

@@ -12,6 +12,7 @@ from channels.consumer import AsyncConsumer, SyncConsumer
 
 from retrying import State, aenqueue, hooks, retry
 from retrying.attempt import Attempt, Ending
+from retrying.consumers import BackgroundConsumer
 from tests.retrying.running import CHANNEL, reached, running
 
 SEEN: ContextVar[str] = ContextVar("SEEN", default="")
@@ -81,7 +82,17 @@ class Sync(SyncConsumer):
         raise ValueError("no")
 
 
-@pytest.mark.parametrize("consumer", [Async, Sync])
+class DirectAsync(BackgroundConsumer):
+    seen: list[Any] = []
+    work_do, work_fail = Async.work_do, Async.work_fail
+
+
+class DirectSync(BackgroundConsumer):
+    seen: list[Any] = []
+    work_do, work_fail = Sync.work_do, Sync.work_fail
+
+
+@pytest.mark.parametrize("consumer", [Async, Sync, DirectAsync, DirectSync])
 async def test_consumers(consumer: Any, witness: Witness) -> None:
     consumer.seen.clear()
     async with running(consumer):
