@@ -16,10 +16,8 @@ from .joblayer import JobLayer
 from .layers import get_layer
 from .message import JobOptions, check_channel, new_job
 from .store.calls import Call, NewJob, Piece
+from .store.outbox import MAX_BYTES, MAX_JOBS
 
-#: Most jobs and bytes that one request stores: bounds what is in memory, and one script's time on the server.
-MAX_JOBS = 500
-MAX_BYTES = 512 * 1024
 #: Seconds between two looks while too much waits: from the first to the second, doubled each time.
 PAUSES = (0.05, 1.0)
 #: Room is left for ":<index>", and for what a task's job id ends with.

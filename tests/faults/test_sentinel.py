@@ -123,16 +123,16 @@ def test_20_claim_that_was_lost_with_the_old_primary_is_no_longer_valid(servers:
         replica.pause()
     old.ask("CLIENT", "KILL", "TYPE", "replica")
     old.ask("CONFIG", "SET", "min-replicas-to-write", 0)
-    (first,) = store.run(store.claim(CHANNEL, "host:1:a", "old token", wanted=1)).jobs
+    (first,) = store.run(store.claim(CHANNEL, "host:1:a", "old-token", wanted=1)).jobs
     old.kill()
     for replica in replicas:
         replica.resume()
     servers.wait_for_switch(old)
     (second,) = wait_for(lambda: claimed(store), "the job is claimed on the new primary")
     assert (first.id, first.attempt) == (second.id, second.attempt) == ("a", 1)
-    stale = store.run(store.claim(CHANNEL, "host:1:a", "x", wanted=0, succeeded=[Lease("a", "old token")]))
+    stale = store.run(store.claim(CHANNEL, "host:1:a", "x", wanted=0, succeeded=[Lease("a", "old-token")]))
     assert stale.settled == [Settled.LOST]
-    valid = store.run(store.claim(CHANNEL, "host:2:b", "y", wanted=0, succeeded=[Lease("a", "new token")]))
+    valid = store.run(store.claim(CHANNEL, "host:2:b", "y", wanted=0, succeeded=[Lease("a", "new-token")]))
     assert valid.settled == [Settled.DONE]
     store.connections.close()
 
@@ -151,7 +151,7 @@ def has(server: RedisServer, store: Store) -> bool:
 
 def claimed(store: Store) -> list[object]:
     try:
-        return list(store.run(store.claim(CHANNEL, "host:2:b", "new token", wanted=1, repeated=True)).jobs)
+        return list(store.run(store.claim(CHANNEL, "host:2:b", "new-token", wanted=1, repeated=True)).jobs)
     except StoreUnavailable:
         return []
 
