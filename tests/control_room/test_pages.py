@@ -56,7 +56,7 @@ def test_the_overview_counts_what_waits(admin: Client) -> None:
         retrying.enqueue("deliveries", {"type": "deliver"})
     page = admin.get("/jobs/").content.decode()
     row = page[page.index('data-key="channel-deliveries"') :]
-    assert re.search(r'data-label="Ready">3</td>', row)
+    assert re.search(r'data-label="Ready"><a href="/jobs/list/\?channel=deliveries&amp;state=ready">3</a></td>', row)
     assert "no worker" in row
 
 
