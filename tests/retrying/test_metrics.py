@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from channels.layers import channel_layers
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from django.test import Client
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse
@@ -24,6 +24,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 from project.development.valkey import Valkey
 from retrying import enqueue, jobs
 from retrying.layers import get_layer
+from retrying.management.commands.runworker import _answer_probes
 from retrying.probes import Probes
 from retrying.store.calls import Burial, Lease
 from tests.conftest import wait_for
@@ -210,14 +211,17 @@ def answers(process: RunWorker, port: int, path: str, status: int) -> bool:
         return False
 
 
-@pytest.mark.parametrize("processes", [[], ["--processes", "2"]], ids=["one process", "two processes"])
-def test_a_worker_answers_at_its_port(tmp_path: Path, processes: list[str]) -> None:
-    with worker(tmp_path / "worker.log", *processes) as (process, port):
-        wait_for(lambda: answers(process, port, "/readyz", 200), "it is ready")
-        assert fetch(port, "/healthz")[0] == 200
-        status, text = fetch(port, "/metrics")
-        assert status == 200
-        assert samples(text)["retrying_store_up", frozenset()] == 1
+def workers(port: int) -> float:
+    return value(samples(fetch(port, "/metrics")[1]), "workers")
+
+
+def test_a_supervisor_answers_for_its_workers(tmp_path: Path) -> None:
+    with Valkey(tmp_path / "valkey") as server:
+        env = {"REDIS_URL": server.url, "SWEEP_SECONDS": "5"}
+        with worker(tmp_path / "worker.log", "--processes", "2", env=env) as (process, port):
+            wait_for(lambda: answers(process, port, "/readyz", 200), "both are ready")
+            assert fetch(port, "/healthz")[0] == 200
+            assert workers(port) == 2, "told once, not by each process"
 
 
 def test_a_worker_without_its_store_is_alive_and_not_ready(tmp_path: Path) -> None:
@@ -226,6 +230,7 @@ def test_a_worker_without_its_store_is_alive_and_not_ready(tmp_path: Path) -> No
         worker(tmp_path / "worker.log", env={"REDIS_URL": server.url}) as (process, port),
     ):
         wait_for(lambda: answers(process, port, "/readyz", 200), "it is ready")
+        wait_for(lambda: workers(port) == 1, "the store has heard of it")
         os.kill(server.pid, signal.SIGSTOP)
         try:
             wait_for(lambda: answers(process, port, "/readyz", 503), "it notices")
@@ -236,14 +241,13 @@ def test_a_worker_without_its_store_is_alive_and_not_ready(tmp_path: Path) -> No
 
 
 def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
-    with (
-        Probes("127.0.0.1", 0, []) as taken,
-        RunWorker(
-            "tests.plain.durable_settings", CHANNEL, "--health-port", str(taken.port), log=tmp_path / "log"
-        ) as process,
-    ):
-        assert process.ended() == 1
-        assert f"--health-port: 127.0.0.1:{taken.port} can't be had" in process.text()
+    with Probes("127.0.0.1", 0, []) as taken:
+        options = {
+            "health_host": "127.0.0.1", "health_port": taken.port, "heartbeat_file": tmp_path / "beat",
+            "processes": None, "layer": "default",
+        }  # fmt: skip
+        with pytest.raises(CommandError, match=f"--health-port: 127.0.0.1:{taken.port} can't be had"):
+            _answer_probes(options)
 
 
 # The command
