@@ -116,8 +116,16 @@
 # sender = "send"
 #
 # [tool.benchmark.variants.view]
-# settings = "async_to_sync(channel_layer.send)() in a synchronous thread, as in a view"
+# settings = "async_to_sync(channel_layer.send)() in a synchronous view under ASGI"
+# uvloop = true
 # concurrency = 100
+# measures = ["enqueue"]
+# sender = "view"
+#
+# [tool.benchmark.variants.command]
+# settings = "the same where no event loop runs: under WSGI, in a command; asgiref starts one for each call"
+# concurrency = 100
+# rounds = 1
 # measures = ["enqueue"]
 # sender = "view"
 #
@@ -156,7 +164,7 @@
 
 import os
 import sys
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
 
 from benchmarks.roles import Sender, concurrency
@@ -229,6 +237,16 @@ def view() -> Iterator[Sender]:
 
     layer = get_channel_layer()
     yield Sender(lambda kind, n: async_to_sync(layer.send)(CHANNEL, {"type": kind, "n": n}))
+
+
+def call(sending: Callable[[], dict[str, float]]) -> dict[str, float]:
+    """A synchronous view runs in a thread beside the event loop of its server."""
+    if os.environ["BENCH_VARIANT"] != "view":
+        return sending()
+    import uvloop
+    from asgiref.sync import sync_to_async
+
+    return uvloop.run(sync_to_async(sending)())
 
 
 def _task() -> Iterator[Sender]:

@@ -3,6 +3,7 @@
 A peer's module has
 
 - `producer()`: a context manager, plain or async, that gives a `Sender`;
+- `call(sending)`, if a synchronous sender is to be called in a way of its own;
 - `work(variant)`: runs a worker with BENCH_CONCURRENCY jobs at once until it is asked to stop.
 
 Both find the server at REDIS_URL. Only the standard library, and uvloop where BENCH_UVLOOP asks for it.
@@ -151,7 +152,12 @@ def send(module: Any, plan: Plan) -> None:
     with manager as sender:
         if inspect.iscoroutinefunction(sender.one):
             raise SystemExit("coroutine functions need an async producer()")
-        print(json.dumps(send_all(plan, sender)), flush=True)
+        call = getattr(module, "call", _call)
+        print(json.dumps(call(lambda: send_all(plan, sender))), flush=True)
+
+
+def _call(sending: Callable[[], dict[str, float]]) -> dict[str, float]:
+    return sending()
 
 
 def main(words: list[str]) -> None:
