@@ -190,7 +190,7 @@ LOGGING = {
         "job": {"()": "retrying.logs.JobContext"},
         "not_meant": {"()": "django.utils.log.CallbackFilter", "callback": _not_meant},
     },
-    "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}{job_context}", "style": "{"}},
+    "formatters": {"line": {"()": "retrying.logs.KeyValueFormatter"}},  # for JSON: retrying.logs.JSONFormatter
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["job"]}},
     "root": {"handlers": ["stderr"], "level": "INFO"},
     "loggers": {

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING
 
 from .attempt import SUCCESS, Attempt, End, Ending, ending_of
 from .exceptions import AttemptTimeout
+from .logs import transition, transitions
 from .settlement import report, settle
 from .store.calls import Lease, Renewed, Settled
 
 if TYPE_CHECKING:
     from .lane import Lane
     from .reports import Reports
-
-logger = logging.getLogger("retrying.worker")
 
 #: Told of the end of every attempt, once the store has answered: the attempt, how it ended, the store's answer.
 OnEnd = Callable[[Attempt, Ending, "Settled | tuple[Settled, int | None]"], object]
@@ -63,7 +62,7 @@ class Hand:
 
     def told_successes(self, attempts: list[Attempt], answers: list[Settled]) -> None:
         """``told`` for many that succeeded: as little as possible for each."""
-        quiet = self._on_end is None and not logger.isEnabledFor(logging.DEBUG)
+        quiet = self._on_end is None and not transitions.isEnabledFor(logging.DEBUG)
         in_hand = self.attempts
         for attempt, answer in zip(attempts, answers, strict=True):
             if quiet and answer is not Settled.LOST and in_hand.get(attempt.job.id) is attempt:
@@ -150,7 +149,7 @@ class Hand:
         if attempt.settled:
             return
         attempt.settled = attempt.told = True
-        logger.warning("lease lost: %s %s", why, attempt)
+        transition(logging.WARNING, "lease lost", attempt, reason=why)
         self._interrupt(attempt, "lease lost")
         self._drop(attempt)
 

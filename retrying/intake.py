@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 from . import reconnect
 from .attempt import Attempt, End, Ending, trace_of
 from .exceptions import Bury
+from .logs import transition, transitions
 from .message import new_id
 from .routes import Handler, NoHandler
 from .settlement import results
@@ -21,8 +22,6 @@ from .store.calls import Call, Claim, Claimed
 if TYPE_CHECKING:
     from .lane import Lane
     from .slot import Slot
-
-logger = logging.getLogger("retrying.worker")
 
 #: Most jobs that one claim asks for, and most successes that it reports: such a script takes the server less than 5 ms.
 MAX_BATCH = 100
@@ -187,7 +186,8 @@ class Intake:
             hand.refuse(attempt, Ending(End.RELEASE))
             return
         attempt.slot = slot
-        logger.debug("started %s", attempt)
+        if transitions.isEnabledFor(logging.DEBUG):
+            transition(logging.DEBUG, "started", attempt)
         slot.deliver(attempt, message)
 
     def _free_slot(self) -> Slot | None:

@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from .attempt import Attempt, End, Ending
+from .logs import transition, transitions
 from .store import Store
 from .store.calls import Burial, Call, Lease, Result, Retry, Settled
-
-logger = logging.getLogger("retrying.jobs")
 
 #: Longest piece of an error that goes into the log, in characters.
 MAX_LOGGED = 300
@@ -53,21 +52,22 @@ def report(attempt: Attempt, ending: Ending, answer: Settled | tuple[Settled, in
     due: int | None = 0
     if isinstance(answer, tuple):
         answer, due = answer
+    error, reason = ending.error[:MAX_LOGGED], ending.reason
     if answer is Settled.LOST:
-        logger.warning("refused: the lease had been given away end=%s %s", ending.end, attempt)
+        transition(logging.WARNING, "refused", attempt, end=ending.end.value, reason="the lease had been given away")
     elif ending.end is End.SUCCESS:
-        if logger.isEnabledFor(logging.DEBUG):
-            logger.debug("succeeded %s seconds=%.3f", attempt, time.monotonic() - attempt.started)
+        if transitions.isEnabledFor(logging.DEBUG):
+            transition(logging.DEBUG, "succeeded", attempt, seconds=time.monotonic() - attempt.started)
     elif due is None and answer is Settled.DONE:
-        logger.error("dead or cancelled instead of tried again %s error=%r", attempt, ending.error[:MAX_LOGGED])
+        transition(logging.ERROR, "dead", attempt, reason="or cancelled, instead of tried again", error=error)
     elif ending.end is End.RETRY:
-        retry = f"{attempt.failures + 1} of {attempt.policy.max_retries}"
-        logger.info("retrying %s retry=%s delay=%.1f error=%r", attempt, retry, ending.delay, ending.error[:MAX_LOGGED])
+        counts = {"retry": attempt.failures + 1, "max_retries": attempt.policy.max_retries}
+        transition(logging.INFO, "retrying", attempt, **counts, delay=ending.delay, error=error)
     elif ending.end is End.SNOOZE:
-        logger.info("snoozed %s delay=%.1f", attempt, ending.delay)
+        transition(logging.INFO, "snoozed", attempt, delay=ending.delay)
     elif ending.end is End.BURIAL:
-        logger.error("dead %s reason=%r error=%r", attempt, ending.reason, ending.error[:MAX_LOGGED])
+        transition(logging.ERROR, "dead", attempt, reason=reason, error=error)
     elif ending.end is End.DISCARD:
-        logger.info("cancelled %s reason=%r", attempt, ending.reason)
+        transition(logging.INFO, "cancelled", attempt, reason=reason)
     else:
-        logger.info("released %s", attempt)
+        transition(logging.INFO, "released", attempt)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from redis.exceptions import RedisError
 
 from .exceptions import RetryingError
+from .logs import log_transition
 from .store.calls import Swept
 
 if TYPE_CHECKING:
@@ -60,11 +61,11 @@ async def sweep(lane: Lane) -> None:
                 "left for a newer worker: %d jobs of a format unknown to this one channel=%s", swept.newer, lane.channel
             )
         for rescue in swept.rescued:
-            logger.warning(
-                "%s job=%s channel=%s vanished_worker=%s rescues=%d",
-                "dead (poison)" if rescue.buried else "rescued",
-                rescue.job_id, lane.channel, rescue.worker, rescue.rescues,
-            )  # fmt: skip
+            told = {"job": rescue.job_id, "channel": lane.channel, "vanished_worker": rescue.worker}
+            if rescue.buried:
+                told["reason"] = "its workers vanished too often"
+            event = "dead" if rescue.buried else "rescued"
+            log_transition(logging.WARNING, event, {**told, "rescues": rescue.rescues})
         if swept.rescued or swept.promoted:
             lane.intake.look()
         if max(len(swept.rescued), swept.promoted, swept.purged) < LIMIT:

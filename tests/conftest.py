@@ -13,6 +13,7 @@ import pytest
 import redis
 from asgiref.sync import SyncToAsync
 from channels.layers import channel_layers
+from channels.routing import get_default_application
 from django.conf import settings
 from django.db import connections
 
@@ -29,6 +30,12 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
         settings.CHANNEL_LAYERS["default"]["CONFIG"]["hosts"] = [server.url]
         os.environ["REDIS_URL"] = server.url
         yield server
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _application(valkey: Valkey) -> None:
+    """Loaded before the first test: that sets up Django, and with it the log, which takes caplog's handler away."""
+    get_default_application()
 
 
 @pytest.fixture(scope="session")

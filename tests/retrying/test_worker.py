@@ -941,7 +941,7 @@ async def test_lost_lease_is_told_to_the_handler_and_its_reports_are_refused(cap
         await layer.store.connections.async_().hset(key, mapping={"token": "another", "worker": "host:2:b"})
         await await_for(lambda: refused, "the handler is told")
     assert told == ["lease lost"]
-    assert "lease lost: it was given to another worker job=a" in caplog.text
+    assert 'lease lost job=a channel=work attempt=1 reason="it was given to another worker"' in caplog.text
     assert jobs.get(CHANNEL, "a").state is State.RUNNING  # type: ignore[union-attr]
 
 
@@ -1089,7 +1089,7 @@ async def test_one_line_per_transition(caplog: pytest.LogCaptureFixture) -> None
         "discard": ("INFO", "cancelled"),
         "snooze": ("INFO", "snoozed"),
     }
-    assert "retry=1 of 5" in lines["retry"][0].getMessage()
+    assert "retry=1 max_retries=5" in lines["retry"][0].getMessage()
     assert "error='ValueError: a'" in lines["retry"][0].getMessage()
 
 
