@@ -16,6 +16,13 @@
 # sleep_concurrency = 100
 # env = {dramatiq_queue_prefetch = "1000"}
 #
+# [tool.benchmark.variants.one]
+# settings = "1 thread, prefetch 1000"
+# concurrency = 1
+# jobs = 20000
+# measures = ["drain"]
+# env = {dramatiq_queue_prefetch = "1000"}
+#
 # [tool.benchmark.variants.threads]
 # settings = "8 threads, its default prefetch of 16"
 # concurrency = 8

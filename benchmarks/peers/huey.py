@@ -15,6 +15,12 @@
 # jobs = 13000
 # sleep_concurrency = 100
 #
+# [tool.benchmark.variants.one]
+# settings = "1 thread, blocking pop, no results"
+# concurrency = 1
+# jobs = 13000
+# measures = ["drain"]
+#
 # [tool.benchmark.variants.process2]
 # settings = "two processes by fork"
 # concurrency = 2
