@@ -1090,7 +1090,7 @@ async def test_one_line_per_transition(caplog: pytest.LogCaptureFixture) -> None
         "snooze": ("INFO", "snoozed"),
     }
     assert "retry=1 max_retries=5" in lines["retry"][0].getMessage()
-    assert "error='ValueError: a'" in lines["retry"][0].getMessage()
+    assert 'error="ValueError: a"' in lines["retry"][0].getMessage()
 
 
 async def test_success_is_told_at_debug(caplog: pytest.LogCaptureFixture) -> None:
