@@ -83,19 +83,23 @@ class _Connection:
     def __init__(self, connection: Any, timeout: float | None) -> None:
         self._connection = connection
         self._timeout = timeout
-        self._socket: Any = None
         self._parser = hiredis.Reader()
 
     def ask(self, request: bytes) -> Any:
         """The reply, an exception when the server refused the request."""
-        was_open = self._socket is not None and self._connection._sock is self._socket
+        # Not held here: a connection that is forgotten closes it, as the only one that has it.
+        found: Any = self._connection._sock
+        was_open = found is not None
         if not was_open:
-            self._open()
+            found = self._open()
         try:
-            self._socket.sendall(request)
+            found.sendall(request)
             while (reply := self._parser.gets()) is _MORE or isinstance(reply, hiredis.PushNotification):
                 if reply is _MORE:
-                    self._read()
+                    data = found.recv(READ_BYTES)
+                    if not data:
+                        raise NotConnected("the server closed it")
+                    self._parser.feed(data)
         except (TimeoutError, BlockingIOError) as error:
             self._connection.disconnect()
             raise NoReply("no reply in time") from error
@@ -108,25 +112,21 @@ class _Connection:
             raise
         return reply
 
-    def _open(self) -> None:
+    def _open(self) -> Any:
+        """Connect. Returns the socket."""
         self._connection.connect()
-        self._socket = self._connection._sock
+        found = self._connection._sock
         self._parser = hiredis.Reader(
             protocolError=InvalidResponse, replyError=self._connection._parser.parse_error, notEnoughData=_MORE
         )
-        if self._timeout is not None and not isinstance(self._socket, SSLSocket):
+        if self._timeout is not None and not isinstance(found, SSLSocket):
             # The kernel's own timeouts: Python's cost a poll before each send and receive.
-            self._socket.settimeout(None)
+            found.settimeout(None)
             seconds, fraction = divmod(self._timeout, 1)
             limit = struct.pack("@ll", int(seconds), int(fraction * 1e6) or (1 if not seconds else 0))
-            self._socket.setsockopt(SOL_SOCKET, SO_RCVTIMEO, limit)
-            self._socket.setsockopt(SOL_SOCKET, SO_SNDTIMEO, limit)
-
-    def _read(self) -> None:
-        data = self._socket.recv(READ_BYTES)
-        if not data:
-            raise NotConnected("the server closed it")
-        self._parser.feed(data)
+            found.setsockopt(SOL_SOCKET, SO_RCVTIMEO, limit)
+            found.setsockopt(SOL_SOCKET, SO_SNDTIMEO, limit)
+        return found
 
 
 class Line:
