@@ -207,7 +207,7 @@ def table(axis: Axis, points: Mapping[int, Point]) -> str:
     return markdown([axis.across.partition(",")[0], *(title for title, _ in titles)], rows)
 
 
-def write(axis: Axis, points: Mapping[int, Point], rounds: int) -> None:
+def write(axis: Axis, points: Mapping[int, Point], rounds: int, note: str) -> None:
     """The axis' table in the document, between its two lines, and its curves."""
     IMAGES.mkdir(exist_ok=True)
     data = {said: [(float(x), point[name]) for x, point in points.items()] for name, said in axis.lines.items()}
@@ -220,7 +220,7 @@ def write(axis: Axis, points: Mapping[int, Point], rounds: int) -> None:
     head, _, rest = text.partition(begin)
     when = (
         f"{datetime.now(UTC):%Y-%m-%d}, Python {platform.python_version()}, {os.cpu_count()} processors, "
-        f"median of {rounds} rounds."
+        f"median of {rounds} round{'s' if rounds > 1 else ''}.{note and ' '}{note}"
     )
     image = f"![{axis.title}](images/scale-{axis.name}.svg)"
     body = f"{table(axis, points)}\n\n{image}\n\n{when}"
@@ -247,6 +247,7 @@ def main() -> int:
     parser.add_argument("--small", action="store_true", help="some minutes; writes nothing")
     parser.add_argument("--only", default=",".join(AXES), help=f"some of {','.join(AXES)}")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--note", default="", help="what else is to be known of this run, to stand below its tables")
     parser.add_argument("--point", type=int, help="this one only, as JSON")
     options = parser.parse_args()
     unknown = set(options.only.split(",")) - AXES.keys()
@@ -268,7 +269,7 @@ def main() -> int:
             elif points:
                 print(f"\n{axis.title}\n\n{table(axis, points)}\n", flush=True)
                 if kept:
-                    write(axis, points, rounds)
+                    write(axis, points, rounds, options.note)
     return 0 if complete else 1
 
 
