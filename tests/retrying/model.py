@@ -419,8 +419,10 @@ class Model:
 
     def sweep(self, worker: str, keep: int) -> tuple[int, int, int, list[tuple[str, int, bool]]]:
         """Promoted, purged, left for newer workers, and (id, rescues, buried) of those whose worker vanished."""
+        new = worker not in self.workers
         self.workers[worker] = self.now
-        self.workers = {name: at for name, at in self.workers.items() if at > self.now - self.times.workers}
+        if new:  # time to forget old ones
+            self.workers = {name: at for name, at in self.workers.items() if at > self.now - self.times.workers}
         promoted = self._promote()
         for job in self.aside():
             if job.format <= FORMAT:
