@@ -189,12 +189,12 @@ def ending_of(attempt: Attempt, error: BaseException | None) -> Ending:
 def error_text(error: BaseException) -> str:
     """``Class: message`` without secrets, cut with a marker when longer than MAX_ERROR characters."""
     try:
-        text = redact_text(f"{type(error).__qualname__}: {error}")
+        text = f"{type(error).__qualname__}: {error}"
+        cut = len(text) - MAX_ERROR
+        text = redact_text(text[:MAX_ERROR])  # cut first: to look through 50 MiB would hold up the event loop
     except Exception:
-        text = f"{type(error).__qualname__} (its message can't be printed)"
-    if len(text) > MAX_ERROR:
-        text = f"{text[:MAX_ERROR]}... [{len(text) - MAX_ERROR} more characters cut]"
-    return text
+        return f"{type(error).__qualname__} (its message can't be printed)"
+    return f"{text}... [{cut} more characters cut]" if cut > 0 else text
 
 
 def trace_of(error: BaseException) -> str:
