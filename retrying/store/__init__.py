@@ -218,7 +218,8 @@ class Store:
             pause = tries.after(failure)
             if isinstance(failure, errors.ReadOnlyError):
                 self.connections.reconnect()
-            time.sleep(pause)
+            if pause:
+                time.sleep(pause)
             try:
                 return call.parse(self.connections.wire().ask(*tries.request()))
             except RedisError as error:
@@ -235,7 +236,8 @@ class Store:
             pause = tries.after(failure)
             if isinstance(failure, errors.ReadOnlyError):
                 await self.connections.areconnect()
-            await asyncio.sleep(pause)
+            if pause:
+                await asyncio.sleep(pause)
             try:
                 return call.parse(await wire.ask(*tries.request()))
             except RedisError as error:

@@ -12,6 +12,7 @@ from channels.consumer import AsyncConsumer
 
 from realtime import consumers
 from realtime.consumers import JobTopicsMixin
+from retrying.consumers import BackgroundConsumer
 
 PAGE = (Path(__file__).parents[2] / "docs" / "consumers.md").read_text("utf-8")
 BLOCKS = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
@@ -27,10 +28,11 @@ def names() -> dict[str, Any]:
 
 
 def test_the_consumers_of_the_page_are_consumers(names: dict[str, Any]) -> None:
-    assert len(BLOCKS) == 6
+    assert len(BLOCKS) == 7
     for name in ("MyReports", "ReportsConsumer", "RoomConsumer"):
         assert names[name]().channel == "reports"
     assert list(names["ReportsConsumer"].commands) == ["make"]
+    assert issubclass(names["ReportWorker"], BackgroundConsumer)
     assert inspect.iscoroutinefunction(names["ReportWorker"].report_make)
 
 
