@@ -87,9 +87,9 @@ def test_what_was_asked_for_offline_survives_a_reload_and_is_one_job(
     complaints.allow(LOST_SOCKET)
     context = story_page.page.context
     context.set_offline(True)
+    expect(story_page.socket).to_have_attribute("data-state", "reconnecting")  # before that a command may still get out
     story_page.stumble.uncheck()
     story_page.tell_button.click()
-    expect(story_page.socket).to_have_attribute("data-state", "reconnecting")
     with pytest.raises(Exception, match="ERR_INTERNET_DISCONNECTED"):
         story_page.page.reload()
     context.set_offline(False)
