@@ -18,6 +18,7 @@ from django.conf import settings
 from django.db import connections
 
 from project.development.valkey import Valkey
+from realtime import garbage
 
 #: Seconds after which a state that was waited for counts as never reached.
 PATIENCE = 40.0
@@ -34,8 +35,14 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _application(valkey: Valkey) -> None:
-    """Loaded before the first test: that sets up Django, and with it the log, which takes caplog's handler away."""
-    get_default_application()
+    """Loaded before the first test: that sets up Django, and with it the log, which takes caplog's handler away.
+
+    Without `keep_pauses_short`, which `asgi.py` calls for a server: `gc.get_referrers`, by which hypothesis judges
+    whether its random numbers will live, finds nothing among the objects that it leaves out.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(garbage, "keep_pauses_short", lambda: None)
+        get_default_application()
 
 
 @pytest.fixture(scope="session")
