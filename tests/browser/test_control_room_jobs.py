@@ -110,6 +110,14 @@ def test_a_list_changes_by_itself_and_keeps_what_is_ticked(room: ControlRoom, wo
     expect(room.page.get_by_role("button", name="Purge selected (3)")).to_be_visible()
 
 
+def test_an_empty_list_offers_nothing_to_do(room: ControlRoom, work: Work) -> None:
+    room.open(f"list/?channel={work.channel}")
+    purge = room.page.get_by_role("button", name="Purge all that match")
+    expect(purge).to_be_hidden()
+    work.kill("a")
+    expect(purge).to_be_visible()
+
+
 def test_the_selected_are_purged_after_a_question(room: ControlRoom, work: Work) -> None:
     work.kill("a", "b", "c")
     room.open(f"list/?channel={work.channel}")

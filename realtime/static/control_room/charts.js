@@ -83,7 +83,7 @@ class Charts {
       legend: { show: true, live: true },
       scales: { y: { range: (_, __, most) => [0, most > 0 ? most * 1.08 : 1] } },
       axes: [
-        { ...axis, size: 30, space: 70, values: (_, times) => timeWords(times, this.#range) },
+        { ...axis, size: 24, space: 70, values: (_, times) => timeWords(times, this.#range) },
         { ...axis, size: 52, values: (_, values) => values.map((value) => chart.words(value)) },
       ],
       series: [
