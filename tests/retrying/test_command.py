@@ -188,6 +188,18 @@ def test_redrive_one_and_all(layer_store: Store) -> None:
     assert (counts.dead, counts.ready + counts.scheduled) == (0, 6)
 
 
+def test_all_that_match_are_counted_redriven_and_purged(layer_store: Store) -> None:
+    bury(layer_store, 3)
+    assert run_json("redrive", CHANNEL, "--all", "--error", "ValueError", "--dry-run") == {"matching": 3}
+    assert run("redrive", CHANNEL, "--all", "--key", "none", "--noinput") == "0 dead letters redriven\n"
+    assert run_json("purge", CHANNEL, "--all", "--error", "OSError", "--noinput") == {"purged": 0, "left": 0}
+    assert "for --all" in refused("redrive", CHANNEL, "dead0", "--error", "ValueError", "--noinput")
+    found = run_json("redrive", CHANNEL, "--all", "--error", "ValueError", "--limit", "2", "--rate", "0.5", "--noinput")
+    assert found == {"redriven": 2, "left": 0}
+    assert [state(f"dead{n}") for n in range(3)].count(State.DEAD) == 1
+    assert run_json("purge", CHANNEL, "--all", "--younger-than", "1h", "--noinput") == {"purged": 1, "left": 0}
+
+
 def test_purge_one_and_all(layer_store: Store) -> None:
     bury(layer_store, 4)
     put(1)

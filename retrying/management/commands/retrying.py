@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import sys
 from argparse import ArgumentTypeError, Namespace
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, astuple
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import Any
 
 from channels.exceptions import InvalidChannelLayerError
@@ -21,6 +22,7 @@ from retrying.exceptions import InvalidJob, RetryingError
 from retrying.find import Match, find
 from retrying.job import Job, State, from_ms
 from retrying.layers import get_layer
+from retrying.many import BATCH, purge_many, redrive_many
 from retrying.message import check_channel
 from retrying.stats import ChannelStats, Health
 
@@ -77,18 +79,21 @@ class Command(BaseCommand):
         cancel = add(self.cancel, "Cancel a job; a running one is asked to stop.")
         cancel.add_argument("job", help=job_help)
         cancel.add_argument("--reason", default=jobs.CANCELLED_ON_REQUEST)
-        redrive = add(self.redrive, "Make a dead letter ready again, or (--all) those that died first.")
+        redrive = add(self.redrive, "Make a dead letter ready again, or (--all) all that match.")
         _one_or_all(redrive)
+        _filters(redrive)
         redrive.add_argument("--limit", type=_whole, help="with --all: at most so many")
         redrive.add_argument("--rate", type=_positive, help="with --all: so many a second")
-        purge = add(self.purge, "Forget a job that has ended, or (--all) all in one state.")
+        purge = add(self.purge, "Forget a job that has ended, or (--all) all in one state that match.")
         _one_or_all(purge)
+        _filters(purge)
         purge.add_argument(
             "--state", choices=list(jobs.ENDED), type=State, default=State.DEAD, help="with --all; default: dead"
         )
-        purge.add_argument("--older-than", type=_age, default=timedelta(0), help="with --all: e.g. 90s, 10m, 12h, 7d")
         for destructive in (cancel, redrive, purge):
             destructive.add_argument("--noinput", "--no-input", action="store_true", help="don't ask")
+        for many in (redrive, purge):
+            many.add_argument("--dry-run", action="store_true", help="with --all: count them, and do nothing")
         add(self.pause, "Let no worker begin jobs of a channel.")
         add(self.resume, "Let workers begin jobs of a paused channel again.")
         add(self.workers, "List live workers.", channel=every)
@@ -140,10 +145,7 @@ class Command(BaseCommand):
     def jobs(self, given: Namespace) -> None:
         found: list[Job] = []
         cursor = given.cursor
-        match = Match(
-            key=given.key, error=given.error, name=given.type,
-            older=_milliseconds(given.older_than), newer=_milliseconds(given.younger_than),
-        )  # fmt: skip
+        match = _match(given)
         while len(found) < given.limit:
             page = find(
                 [given.channel], given.state, match, text=given.text, limit=given.limit - len(found), cursor=cursor,
@@ -239,19 +241,27 @@ class Command(BaseCommand):
         self._changed(given, state, State.RUNNING if state is State.RUNNING else State.CANCELLED, words)
 
     def redrive(self, given: Namespace) -> None:
-        if not given.all:
+        if not _all(given):
             self._confirm(given, f"Run {given.job} of {given.channel} again?")
             state = jobs.redrive(given.channel, given.job, using=given.layer)
             self._changed(given, state, State.READY, "Only a dead letter can be redriven.")
             return
-        dead = jobs.counts(given.channel, using=given.layer).dead
-        count = dead if given.limit is None else min(dead, given.limit)
-        self._confirm(given, f"Run {count} dead letters of {given.channel} again?")
-        done = jobs.redrive_all(given.channel, limit=given.limit, rate=given.rate, using=given.layer)
-        self._report(given, {"redriven": done}, f"{done} dead letters redriven")
+        if not self._sure(given, State.DEAD, "Run {} dead letters of {} again?"):
+            return
+        if not _narrowed(given):
+            done = jobs.redrive_all(given.channel, limit=given.limit, rate=given.rate, using=given.layer)
+            self._report(given, {"redriven": done}, f"{done} dead letters redriven")
+            return
+        done, left, due = 0, 0, ""
+        for ids in _batches(_matching(given, State.DEAD)):
+            found = redrive_many(given.channel, ids, rate=given.rate, due=due, using=given.layer)
+            redriven = sum(state in (State.READY, State.SCHEDULED) for state in found.states)
+            done, left, due = done + redriven, left + len(ids) - redriven, found.due
+        words = f"; {left} left alone: they moved on, or another job holds their unique name" if left else ""
+        self._report(given, {"redriven": done, "left": left}, f"{done} dead letters redriven{words}")
 
     def purge(self, given: Namespace) -> None:
-        if not given.all:
+        if not _all(given):
             self._confirm(given, f"Forget {given.job} of {given.channel}?")
             if jobs.get(given.channel, given.job, using=given.layer) is None:
                 raise _unknown(given)
@@ -260,10 +270,33 @@ class Command(BaseCommand):
                 raise CommandError(f"{given.job} is {state}. Only a job that has ended can be purged: cancel it first.")
             self._report(given, {"purged": 1}, f"{given.job} purged")
             return
-        older = f" that ended more than {given.older_than} ago" if given.older_than else ""
-        self._confirm(given, f"Forget all {given.state} jobs of {given.channel}{older}?")
-        done = jobs.purge_all(given.channel, given.state, older_than=given.older_than, using=given.layer)
-        self._report(given, {"purged": done}, f"{done} {given.state} jobs purged")
+        if not self._sure(given, given.state, f"Forget {{}} {given.state} jobs of {{}}?"):
+            return
+        if not _narrowed(given):
+            done = jobs.purge_all(given.channel, given.state, using=given.layer)
+            self._report(given, {"purged": done}, f"{done} {given.state} jobs purged")
+            return
+        done = left = 0
+        for ids in _batches(_matching(given, given.state)):
+            states = purge_many(given.channel, ids, given.state, using=given.layer)
+            done, left = done + states.count(None), left + len(ids) - states.count(None)
+        words = f"; {left} left alone: they moved on" if left else ""
+        self._report(given, {"purged": done, "left": left}, f"{done} {given.state} jobs purged{words}")
+
+    def _sure(self, given: Namespace, state: State, question: str) -> bool:
+        """Count what matches, and ask whether to go on. With --dry-run that is all."""
+        if given.noinput and not given.dry_run:
+            return True
+        if state is State.DEAD and not _narrowed(given):
+            dead = jobs.counts(given.channel, using=given.layer).dead
+            count = min(dead, getattr(given, "limit", None) or dead)
+        else:
+            count = sum(1 for _ in _matching(given, state))
+        if given.dry_run:
+            self._report(given, {"matching": count}, f"{count} {state} jobs match; nothing was done")
+            return False
+        self._confirm(given, question.format(count, given.channel))
+        return True
 
     def pause(self, given: Namespace) -> None:
         changed = jobs.pause(given.channel, using=given.layer)
@@ -347,6 +380,47 @@ def _filters(parser: CommandParser) -> None:
     parser.add_argument("--text", default="", help="with this text in their arguments, which are all read")
     parser.add_argument("--older-than", type=_age, help="since their end, or since they were enqueued: e.g. 10m")
     parser.add_argument("--younger-than", type=_age, help="likewise")
+
+
+def _narrowed(given: Namespace) -> bool:
+    return any((given.type, given.error, given.key, given.text, given.older_than, given.younger_than))
+
+
+def _all(given: Namespace) -> bool:
+    """Raises CommandError: what belongs to --all without it."""
+    if not given.all and (_narrowed(given) or given.dry_run):
+        raise CommandError("Filters and --dry-run are for --all: name one job, or all that match.")
+    return bool(given.all)
+
+
+def _match(given: Namespace) -> Match:
+    return Match(
+        key=given.key, error=given.error, name=given.type,
+        older=_milliseconds(given.older_than), newer=_milliseconds(given.younger_than),
+    )  # fmt: skip
+
+
+def _matching(given: Namespace, state: State) -> Iterator[str]:
+    """Ids of the jobs that match, those that came last first; at most --limit."""
+    return islice(_ids(given, state), getattr(given, "limit", None))
+
+
+def _ids(given: Namespace, state: State) -> Iterator[str]:
+    cursor = None
+    while True:
+        found = find(
+            [given.channel], state, _match(given), text=given.text, limit=BATCH, cursor=cursor, messages=False,
+            using=given.layer,
+        )  # fmt: skip
+        yield from (row.job.id for row in found.rows)
+        cursor = found.cursor
+        if cursor is None:
+            return
+
+
+def _batches(ids: Iterator[str]) -> Iterator[list[str]]:
+    while batch := list(islice(ids, BATCH)):
+        yield batch
 
 
 def _one_or_all(parser: CommandParser) -> None:
