@@ -592,7 +592,7 @@ class Store:
         topics = (self.limits.topic_events, ms(self.limits.topic_ttl))
         return Call(
             script(name),
-            self.keys(channel).all,
+            self.keys(channel).sent,
             (*topics, *args),
             parse,
             None if repeat_args is None else (*topics, *repeat_args),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-#: In the order in which ``common.lua`` binds KEYS.
+#: What follows the channel's part of a key.
 NAMES = (
     "job:", "ready", "scheduled", "leases", "dead", "finished", "succeeded", "workers", "meta", "bell", "topic:",
     "newer", "unique:", "schedule:", "limit:", "batch:", "stats:", "groups",
@@ -15,12 +15,16 @@ NAMES = (
 class Keys:
     """The keys of one channel, all of one hash tag, so of one slot of a cluster."""
 
+    #: What a script is given as its KEYS; it makes the others of them.
+    sent: tuple[str, str]
+    #: In the order of NAMES.
     all: tuple[str, ...]
 
     @classmethod
     def of(cls, prefix: str, channel: str) -> Keys:
         """``prefix``: of the whole store, e.g. ``retrying:asgi``."""
-        return cls(tuple(f"{prefix}:{{{channel}}}:{name}" for name in NAMES))
+        own = f"{prefix}:{{{channel}}}:"
+        return cls((own, own + NAMES[0]), tuple(own + name for name in NAMES))
 
     @property
     def bell(self) -> str:

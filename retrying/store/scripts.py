@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
-FUNCTION = re.compile(r"^local function (\w+)\(.*?^end\n", re.MULTILINE | re.DOTALL)
+#: At the top level of ``common.lua``: a function, or a line that names values.
+PIECE = re.compile(r"^local (?:function (\w+)\(.*?^end\n|([\w, ]+) = [^\n]*\n)", re.MULTILINE | re.DOTALL)
 COMMENT = re.compile(r"--.*")
 
 
@@ -36,13 +37,14 @@ def script(name: str, package: str = __package__) -> Script:
 
 
 def _used(common: str, body: str) -> str:
-    """``common`` without the functions that nothing in ``body`` leads to: each would be built anew in every run."""
-    functions = {match[1]: match[0] for match in FUNCTION.finditer(common)}
+    """``common`` without what nothing in ``body`` leads to: each piece of it takes time in every run."""
+    pieces = {name: match for match in PIECE.finditer(common) for name in (match[1] or match[2]).split(", ")}
     used: set[str] = set()
-    todo = [body, FUNCTION.sub("", common)]
+    todo = [body, PIECE.sub("", common)]
     while todo:
         words = set(re.findall(r"\w+", COMMENT.sub("", todo.pop())))
-        found = functions.keys() & words - used
+        found = pieces.keys() & words - used
         used |= found
-        todo += [functions[name] for name in found]
-    return FUNCTION.sub(lambda match: match[0] if match[1] in used else "", common)
+        todo += [pieces[name][0] for name in found]
+    kept = {pieces[name].start() for name in used}
+    return PIECE.sub(lambda match: match[0] if match.start() in kept else "", common)

@@ -30,17 +30,17 @@ def advance(seconds: float | timedelta, *, using: str = "default") -> None:
     ms = round(seconds * 1000)
     store = get_layer(using).store
     for channel in sorted(_channels(store)):
-        keys = store.keys(channel).all
+        keys = store.keys(channel)
         for name in SETS:
             first = 0
-            while store.run(Call(script("advance", "retrying.testing"), keys, (0, 0, ms, name, first, PAGE), int)):
+            while store.run(Call(script("advance", "retrying.testing"), keys.sent, (0, 0, ms, name, first, PAGE), int)):
                 first += PAGE
         for kind, prefix, type_ in (
-            ("job", keys[0], "string"), ("topic", keys[10], "stream"), ("unique", keys[12], "string"),
+            ("job", keys.all[0], "string"), ("topic", keys.all[10], "stream"), ("unique", keys.all[12], "string"),
         ):  # fmt: skip
             for names in _pages(store, prefix, type_):
                 words = [word for name in names for word in (kind, name)]
-                store.run(Call(script("age", "retrying.testing"), keys, (0, 0, ms, len(names), *words), int))
+                store.run(Call(script("age", "retrying.testing"), keys.sent, (0, 0, ms, len(names), *words), int))
 
 
 def _channels(store: Store) -> set[str]:

@@ -67,7 +67,7 @@ def _jobs(channel: str, name: str, layer: JobLayer) -> Iterator[tuple[Job, dict[
     store, first = layer.store, 0
     while True:
         call: Call[list[Any]] = Call(
-            script("page", "retrying.testing"), store.keys(channel).all, (0, 0, name, first, PAGE), list
+            script("page", "retrying.testing"), store.keys(channel).sent, (0, 0, name, first, PAGE), list
         )
         page = store.run(call)
         for job_id, flat in page:

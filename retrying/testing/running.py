@@ -124,7 +124,7 @@ class _Look(NamedTuple):
 
 
 async def _look(channel: str, layer: JobLayer) -> _Look:
-    keys = layer.store.keys(channel).all
+    keys = layer.store.keys(channel).sent
     return await layer.store.arun(Call(script("look", "retrying.testing"), keys, (0, 0), lambda reply: _Look(*reply)))
 
 

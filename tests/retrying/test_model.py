@@ -399,7 +399,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.model.pass_time(ticks(halves))
 
     def _advance(self, name: str, *args: Any) -> int:
-        return self.store.run(Call(script(name, "retrying.testing"), self.keys.all, (0, 0, *args), int))
+        return self.store.run(Call(script(name, "retrying.testing"), self.keys.sent, (0, 0, *args), int))
 
     @precondition(lambda self: self.model.jobs)
     @rule(pick=PICK, release=st.sampled_from([1, 2]))

@@ -1,6 +1,9 @@
--- What every script shares; the loader puts this between a script's shebang and its body.
+-- What every script shares; the loader puts what it uses of this between a script's shebang and its body. At the top level
+-- stand only functions and `local` lines, each of which may be left out.
 --
--- The key map of a channel. All keys hold one hash tag, {channel}, so that a script is legal in Redis Cluster.
+-- The key map of a channel. All keys begin with KEYS[1], which holds the hash tag {channel}: they are in one slot of a Redis
+-- Cluster. KEYS are two beginnings of keys, and no key: a cluster that moves the slot runs no script of two keys that it
+-- doesn't find, on neither node. With one, it would run it where only half of the channel has arrived.
 --   JOB..id      hash    one job; beside its fields of now, those of the attempts before, the newest HISTORY of them:
 --                        worker:<n> (who ran it), error:<n> (what it raised; "" when its worker vanished), first (ms of
 --                        the first start). After a success a string "succeeded:<token>" with a TTL (the tombstone), or,
@@ -44,12 +47,28 @@
 --   <prefix>:turn      string  worker whose turn it is to look for them; with a TTL; see turn.lua
 --
 -- Times are the server's, in ms. ARGV[1] and ARGV[2] cap a topic: events kept, and ms kept after the last event.
-local JOB, READY, SCHEDULED, LEASES, DEAD, FINISHED = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
-local SUCCEEDED, WORKERS, META, BELL, TOPIC, NEWER = KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12]
-local UNIQUE, SCHEDULE, LIMIT, BATCH = KEYS[13], KEYS[14], KEYS[15] or '', KEYS[16] -- '': a script of the whole store, with one key
-local STATS, GROUPS = KEYS[17], KEYS[18]
-local PARKED, RATES, TURNS = LIMIT .. 'parked', LIMIT .. 'rates', LIMIT .. 'turns'
-local WAITING, HOLDERS = LIMIT .. 'waiting:', LIMIT .. 'holders:'
+local CHANNEL, JOB = KEYS[1], KEYS[2]
+local READY = CHANNEL .. 'ready'
+local SCHEDULED = CHANNEL .. 'scheduled'
+local LEASES = CHANNEL .. 'leases'
+local DEAD = CHANNEL .. 'dead'
+local FINISHED = CHANNEL .. 'finished'
+local SUCCEEDED = CHANNEL .. 'succeeded'
+local WORKERS = CHANNEL .. 'workers'
+local META = CHANNEL .. 'meta'
+local BELL = CHANNEL .. 'bell'
+local TOPIC = CHANNEL .. 'topic:'
+local NEWER = CHANNEL .. 'newer'
+local UNIQUE = CHANNEL .. 'unique:'
+local SCHEDULE = CHANNEL .. 'schedule:'
+local BATCH = CHANNEL .. 'batch:'
+local STATS = CHANNEL .. 'stats:'
+local GROUPS = CHANNEL .. 'groups'
+local PARKED = CHANNEL .. 'limit:parked'
+local WAITING = CHANNEL .. 'limit:waiting:'
+local HOLDERS = CHANNEL .. 'limit:holders:'
+local RATES = CHANNEL .. 'limit:rates'
+local TURNS = CHANNEL .. 'limit:turns'
 local FORMAT = 1 -- of a job's hash; what a job of a higher one means, only newer scripts know
 local TURN_MS = 500 -- how soon a suspect that had to wait for another is looked at again
 local call = redis.call
