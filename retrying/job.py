@@ -131,6 +131,8 @@ class Counts:
     dead: int
     finished: int
     oldest_seconds: float
+    #: Successes that KEEP_SUCCEEDED keeps; ``finished`` counts them, and cancelled and expired jobs, too.
+    succeeded: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -74,12 +74,22 @@ def _tabs(filters: Filters, channels: list[str]) -> list[dict[str, Any]]:
             "state": state,
             "address": filters.address(state=state.value),
             "current": state == filters.state,
-            "count": sum(getattr(counts, state) for counts in sums) if sums and hasattr(sums[0], state) else None,
+            "count": _count(sums, state),
         }
         for state in (
             State.READY, State.RUNNING, State.SCHEDULED, State.DEAD, State.SUCCEEDED, State.CANCELLED, State.EXPIRED
         )
     ]  # fmt: skip
+
+
+def _count(sums: list[Counts], state: State) -> int | None:
+    """None where it isn't known at a look: the store keeps cancelled and expired jobs in one list."""
+    if not sums:
+        return None
+    if state in (State.CANCELLED, State.EXPIRED):
+        return None if sum(counts.finished - counts.succeeded for counts in sums) else 0
+    found: int = sum(getattr(counts, state) for counts in sums)
+    return found
 
 
 @page

@@ -523,9 +523,15 @@ def parse_stats(reply: list[Any]) -> Seen:
 
 
 def parse_counts(reply: list[int]) -> Counts:
-    scheduled, ready, running, dead, finished, oldest = reply
+    scheduled, ready, running, dead, finished, oldest, succeeded = reply
     return Counts(
-        scheduled=scheduled, ready=ready, running=running, dead=dead, finished=finished, oldest_seconds=oldest / 1000
+        scheduled=scheduled,
+        ready=ready,
+        running=running,
+        dead=dead,
+        finished=finished,
+        oldest_seconds=oldest / 1000,
+        succeeded=succeeded,
     )
 
 

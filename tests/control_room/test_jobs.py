@@ -8,9 +8,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.http import QueryDict
 from django.test import Client
 
-from realtime.control_room import related
+from realtime.control_room import listing, related
 from realtime.control_room.filters import Filters
 from retrying import jobs
 from retrying.find import Match, find
@@ -370,3 +371,15 @@ def test_words_of_filters() -> None:
     filters = Filters(channel="work", state="dead", error="OSError", older="1h", text="x")
     assert filters.words == "error OSError, older than 1h, with the text “x”"
     assert filters.target == "work: dead, error OSError, older than 1h, with the text “x”"
+
+
+def test_tabs_count_what_the_store_counts(admin: Client) -> None:
+    def tabs() -> dict[str, int | None]:
+        shown = listing.state(QueryDict(f"channel={CHANNEL}"))
+        return {tab["state"].value: tab["count"] for tab in shown["tabs"]}
+
+    put("a", "b")
+    succeed(*take(), keep=5)
+    assert (tabs()["succeeded"], tabs()["cancelled"], tabs()["expired"]) == (1, 0, 0)
+    jobs.cancel(CHANNEL, "b")
+    assert (tabs()["succeeded"], tabs()["cancelled"], tabs()["expired"]) == (1, None, None)

@@ -92,7 +92,8 @@ def test_stats_of_the_channels_that_the_project_names(layer_store: Store) -> Non
     assert (row.pop("oldest_seconds")) >= 0
     assert row.pop("in_per_second") > 0
     assert row == {
-        "channel": CHANNEL, "scheduled": 1, "ready": 2, "running": 0, "dead": 0, "finished": 0, "workers": 0,
+        "channel": CHANNEL, "scheduled": 1, "ready": 2, "running": 0, "dead": 0, "finished": 0, "succeeded": 0,
+            "workers": 0,
         "paused": True, "out_per_second": 0, "failure_rate": None, "wait_p95_seconds": None, "drain_seconds": None,
     }  # fmt: skip
     head, line, sentence = run("stats", CHANNEL).splitlines()

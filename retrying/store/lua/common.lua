@@ -171,7 +171,7 @@ end
 local function census()
   return {
     call('ZCARD', SCHEDULED), call('ZCARD', READY) + call('ZCARD', PARKED), call('ZCARD', LEASES), call('ZCARD', DEAD),
-    call('ZCARD', FINISHED) + call('ZCARD', SUCCEEDED), oldest(),
+    call('ZCARD', FINISHED) + call('ZCARD', SUCCEEDED), oldest(), call('ZCARD', SUCCEEDED),
   }
 end
 

@@ -1,5 +1,6 @@
 #!lua flags=no-writes
 -- Count a channel's jobs.
 --
--- Returns  {scheduled, ready, running, dead, cancelled and expired and kept successes, ms that a job has been waiting}
+-- Returns  {scheduled, ready, running, dead, cancelled and expired and kept successes, ms that a job has been waiting,
+--           kept successes}
 return census()
