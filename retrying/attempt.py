@@ -170,10 +170,11 @@ def ending_of(attempt: Attempt, error: BaseException | None) -> Ending:
         return Ending(End.DISCARD, reason=attempt.stop_reason, error=error_text(error), trace=trace_of(error))
     try:
         if isinstance(error, Discard):
-            return Ending(End.DISCARD, reason=error.reason, trace=trace_of(error))
+            return Ending(End.DISCARD, reason=stored_text(error.reason), trace=trace_of(error))
         if isinstance(error, Snooze):
             return Ending(End.SNOOZE, delay=seconds(error.delay, name="Snooze.delay"))
         decision = decide(attempt.policy, error, attempt.view(), _rng)
+        reason = stored_text(decision.reason) if isinstance(decision, GiveUp) else ""
     except Exception:  # a backoff function or predicate that raises, a retry_after that is no number
         logger.exception("the retry policy failed, the default backoff applies %s", attempt)
         limit = attempt.policy.max_retries
@@ -182,19 +183,29 @@ def ending_of(attempt: Attempt, error: BaseException | None) -> Ending:
         delay = Exponential().jittered(attempt.failures + 1, _rng)
         return Ending(End.RETRY, delay, error=error_text(error), trace=trace_of(error))
     if isinstance(decision, GiveUp):
-        return Ending(End.BURIAL, reason=decision.reason, error=error_text(error), trace=trace_of(error))
+        return Ending(End.BURIAL, reason=reason, error=error_text(error), trace=trace_of(error))
     return Ending(End.RETRY, decision.delay, error=error_text(error), trace=trace_of(error))
 
 
 def error_text(error: BaseException) -> str:
     """``Class: message`` without secrets, cut with a marker when longer than MAX_ERROR characters."""
     try:
-        text = f"{type(error).__qualname__}: {error}"
-        cut = len(text) - MAX_ERROR
-        text = redact_text(text[:MAX_ERROR])  # cut first: to look through 50 MiB would hold up the event loop
+        return stored_text(f"{type(error).__qualname__}: {error}")
     except Exception:
         return f"{type(error).__qualname__} (its message can't be printed)"
+
+
+def stored_text(said: object) -> str:
+    """What a handler said, without secrets, cut with a marker when longer than MAX_ERROR characters."""
+    text = str(said)
+    cut = len(text) - MAX_ERROR
+    text = encodable(redact_text(text[:MAX_ERROR]))  # cut first: to look through 50 MiB would hold up the event loop
     return f"{text}... [{cut} more characters cut]" if cut > 0 else text
+
+
+def encodable(text: str) -> str:
+    """``text`` with lone surrogates, which UTF-8 can't carry, spelled out: a file name that isn't UTF-8 has some."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def trace_of(error: BaseException) -> str:
@@ -206,4 +217,4 @@ def trace_of(error: BaseException) -> str:
         text = f"{kind.__qualname__} (its traceback can't be printed)\n"
     if len(text) > MAX_TRACEBACK:
         text = f"[{len(text) - MAX_TRACEBACK} characters cut]...{text[-MAX_TRACEBACK:]}"
-    return f"{kind.__module__}.{kind.__qualname__}\n{text}"
+    return f"{kind.__module__}.{kind.__qualname__}\n{encodable(text)}"

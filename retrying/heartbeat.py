@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import resource
 import sys
 from pathlib import Path
+
+logger = logging.getLogger("retrying.worker")
 
 
 def ready_file(file: Path) -> Path:
@@ -22,13 +25,22 @@ class Heartbeat:
     def __init__(self, file: Path) -> None:
         self._file = file
         self._ready = ready_file(file)
+        self._failing = False
 
     def beat(self, *, ready: bool) -> None:
-        self._file.touch()
-        if ready:
-            self._ready.touch()
+        """Never raises: a full disk is for the probes to notice, while the worker goes on."""
+        try:
+            self._file.touch()
+            if ready:
+                self._ready.touch()
+            else:
+                self._ready.unlink(missing_ok=True)
+        except OSError as error:
+            if not self._failing:
+                logger.error("%s can't be written: %s; the worker goes on", self._file, error)  # noqa: TRY400
+            self._failing = True
         else:
-            self._ready.unlink(missing_ok=True)
+            self._failing = False
 
     def end(self) -> None:
         self._ready.unlink(missing_ok=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from redis.exceptions import RedisError
 
 from . import reconnect
-from .attempt import Attempt, End, Ending, trace_of
+from .attempt import Attempt, End, Ending, encodable, trace_of
 from .exceptions import Bury
 from .logs import transition, transitions
 from .message import new_id
@@ -167,6 +167,12 @@ class Intake:
             throttle=lane.channel_settings.throttle, repeated=repeated,
         )  # fmt: skip
 
+    def last_calls(self) -> list[Call[Claim]]:
+        """The requests that tell of every success that the store doesn't know, and claim nothing."""
+        succeeded = list(self.lane.hand.succeeded)  # a claim that is answered meanwhile takes some from its front
+        batches = (succeeded[start : start + MAX_BATCH] for start in range(0, len(succeeded), MAX_BATCH))
+        return [self.call(new_id(), 0, batch) for batch in batches]
+
     def _begin(self, job: Claimed, token: str, sent: float) -> None:
         lane, hand = self.lane, self.lane.hand
         attempt, message, problem = self._read(job, token, sent + lane.settings.LEASE_SECONDS)
@@ -224,9 +230,9 @@ class Intake:
         if not problem and policy.deadline is not None and job.age / 1000 >= policy.deadline:
             problem = f"its deadline of {policy.deadline} s after it was enqueued has passed"
         attempt = Attempt(
-            lane.channel, job, token, message_type=str(message_type or ""),
+            lane.channel, job, token, message_type=encodable(str(message_type or "")),
             policy=policy, cancellable=handler.cancellable, worker=lane.worker_id, lease_until=lease_until,
         )  # fmt: skip
         if carried is not None:
             attempt.carried = carried
-        return attempt, message, problem
+        return attempt, message, encodable(problem)

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 from . import reconnect
 from .exceptions import RetryingError
 from .hand import Hand, OnEnd
-from .intake import MAX_BATCH, Intake
+from .intake import Intake
 from .link import Link
-from .message import new_id
 from .slot import CANCEL_SECONDS, Slot
 from .store.calls import Call
 from .sweeper import sweep
@@ -92,8 +91,8 @@ class Lane:
             await self.hand.until_empty(CANCEL_SECONDS)
             logger.warning("released at shutdown: %d running jobs of channel %s", len(left), self.channel)
             await self._tell(self.store.release(self.channel, left))
-        for start in range(0, len(self.hand.succeeded), MAX_BATCH):
-            await self._tell(self.intake.call(new_id(), 0, self.hand.succeeded[start : start + MAX_BATCH]))
+        for call in self.intake.last_calls():
+            await self._tell(call)
         await self._tell(self.store.leave(self.channel, self.worker_id))
 
     async def stop(self) -> None:

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any, Literal, TypedDict, Unpack
 
 from .exceptions import InvalidJob
-from .policy import RetryPolicy
+from .policy import MAX_SECONDS, RetryPolicy
 from .store.calls import NewJob
 
 #: As Channels has it: ASCII letters, digits, hyphen, underscore, period; less than 100 characters.
@@ -18,8 +18,6 @@ CHANNEL_NAME = re.compile(r"[a-zA-Z\d\-_.]{1,99}")
 JOB_ID = re.compile(r"[a-zA-Z\d\-_.:@]{1,200}")
 TOPIC_NAME = re.compile(r"[a-zA-Z\d\-_.:]{1,200}")
 MAX_DEPTH = 64
-#: Longest delay and expiry: a time so far off is a mistake, and dates end somewhere.
-MAX_SECONDS = 100 * 365 * 86400
 
 
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")

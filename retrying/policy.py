@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 JITTER = 0.25
 #: From this share of the cap on, delays are drawn between it and the cap: retries must not march together there.
 CAP_SPREAD = 0.8
+#: Longest time anything may be told to take: one so far off is a mistake, and dates end somewhere.
+MAX_SECONDS = 100 * 365 * 86400
 #: Larger exponents overflow a float for any factor > 1.0; the cap was reached long before.
 MAX_EXPONENT = 1000
 
@@ -30,11 +32,14 @@ Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 
 def seconds(value: object, *, name: str) -> Seconds:
-    """``value`` in seconds. Raises InvalidPolicy naming ``name`` when it isn't a finite number >= 0 or a timedelta."""
+    """``value`` in seconds. Raises InvalidPolicy naming ``name`` when it isn't a number from 0 to MAX_SECONDS or a
+    timedelta."""
     if isinstance(value, timedelta):
         value = value.total_seconds()
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0:
         raise InvalidPolicy(f"{name} must be seconds >= 0 or a timedelta, got {value!r}")
+    if value > MAX_SECONDS:
+        raise InvalidPolicy(f"{name} must be at most {MAX_SECONDS} seconds (100 years), got {value!r}")
     return float(value)
 
 

@@ -40,12 +40,12 @@ class Supervisor:
         self._children: set[asyncio.subprocess.Process] = set()
 
     async def run(self) -> int:
-        """The worst exit status of the last workers."""
+        """The worst exit status of the last workers; 128 and the signal's number for one that was killed."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop)
         statuses = await asyncio.gather(*(self._keep(number) for number in range(1, self._count + 1)))
-        return max(statuses)
+        return max(status if status >= 0 else 128 - status for status in statuses)
 
     def _stop(self) -> None:
         self._stopping.set()

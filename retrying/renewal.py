@@ -85,6 +85,8 @@ class Renewal(threading.Thread):
         for lane in self._lanes:
             others = [item.lease for item in list(lane.hand.attempts.values()) if item not in stuck and not item.told]
             try:
+                for call in lane.intake.last_calls():  # first: what succeeded is not to be given back
+                    lane.store.run(call)
                 lane.store.run(lane.store.release(lane.channel, others))
             except Exception:  # the process ends anyway; the leases end by themselves
                 logger.exception("jobs could not be given back channel=%s", lane.channel)
