@@ -116,14 +116,21 @@
 # sender = "send"
 #
 # [tool.benchmark.variants.view]
-# settings = "async_to_sync(channel_layer.send)() in a synchronous view under ASGI"
-# uvloop = true
+# settings = "async_to_sync(channel_layer.send)() in a synchronous view under ASGI, beside asyncio's own loop (daphne)"
 # concurrency = 100
 # measures = ["enqueue"]
 # sender = "view"
 #
+# [tool.benchmark.variants.view-uvloop]
+# settings = "the same beside uvloop (uvicorn)"
+# concurrency = 100
+# uvloop = true
+# rounds = 2
+# measures = ["enqueue"]
+# sender = "view"
+#
 # [tool.benchmark.variants.command]
-# settings = "the same where no event loop runs: under WSGI, in a command; asgiref starts one for each call"
+# settings = "the same where no event loop runs (WSGI, a command): asgiref starts one for each call"
 # concurrency = 100
 # rounds = 1
 # measures = ["enqueue"]
@@ -167,7 +174,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
 
-from benchmarks.roles import Sender, concurrency
+from benchmarks.roles import Sender, concurrency, run
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "benchmarks.site.settings")
 
@@ -240,13 +247,30 @@ def view() -> Iterator[Sender]:
 
 
 def call(sending: Callable[[], dict[str, float]]) -> dict[str, float]:
-    """A synchronous view runs in a thread beside the event loop of its server."""
-    if os.environ["BENCH_VARIANT"] != "view":
+    """A synchronous view: Django's handler calls it in a thread, beside the event loop of the server."""
+    if not os.environ["BENCH_VARIANT"].startswith("view"):
         return sending()
-    import uvloop
-    from asgiref.sync import sync_to_async
+    from asgiref.testing import ApplicationCommunicator
+    from django.conf import settings
+    from django.core.asgi import get_asgi_application
+    from django.http import HttpResponse
+    from django.urls import path
 
-    return uvloop.run(sync_to_async(sending)())
+    told: dict[str, float] = {}
+
+    def view(request: object) -> HttpResponse:
+        told.update(sending())
+        return HttpResponse()
+
+    async def serve() -> None:
+        scope = {"type": "http", "method": "GET", "path": "/", "query_string": b"", "headers": [(b"host", b"view")]}
+        communicator = ApplicationCommunicator(get_asgi_application(), scope)
+        await communicator.send_input({"type": "http.request", "body": b""})
+        await communicator.receive_output(timeout=60)
+
+    settings.ROOT_URLCONF, settings.ALLOWED_HOSTS = (path("", view),), ["view"]
+    run(serve())
+    return told
 
 
 def _task() -> Iterator[Sender]:
