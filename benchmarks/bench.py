@@ -95,6 +95,11 @@ class Bench:
             raise Failed(f"the sender ended with {done.returncode}: {done.stderr.strip()[-600:]}") from error
         return told
 
+    def reset(self) -> None:
+        """An empty server and no lines, for what is measured next."""
+        self.server.client.flushall()
+        self.effects.clear()
+
     @property
     def times(self) -> Path:
         """Where the paced sends leave when they were."""

@@ -17,7 +17,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 #: What a variant takes part in unless it says otherwise. `crash` only when asked for: it takes minutes.
 EVERYTHING = ("enqueue", "drain", "two", "latency", "sleep", "crash")
-MEASURES = (*EVERYTHING, "persistence")
+MEASURES = (*EVERYTHING, "busy", "persistence")
 OURS = "ours"
 
 BLOCK = re.compile(r"^# /// script$\n(?P<lines>(?:^#(?: .*)?$\n)+)^# ///$", re.MULTILINE)
@@ -103,9 +103,9 @@ def read(path: Path, *, module: str) -> Peer:
 
 
 def _variant(name: str, *, measures: Sequence[str] = EVERYTHING, **options: Any) -> Variant:
-    unknown = set(measures) - set(EVERYTHING)
+    unknown = set(measures) - set(MEASURES)
     if unknown:
-        raise ValueError(f"variant {name} names {sorted(unknown)}; there are {', '.join(EVERYTHING)}")
+        raise ValueError(f"variant {name} names {sorted(unknown)}; there are {', '.join(MEASURES)}")
     return Variant(name=name, measures=tuple(measures), persistence=tuple(options.pop("persistence", ())), **options)
 
 

@@ -6,6 +6,8 @@ import time
 from array import array
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Self
 
 from .bench import Bench, Failed, Values
 from .catalogue import OURS
@@ -16,6 +18,8 @@ from .measure import Process, Use, cpu_seconds, percentile, resident, wait_until
 SENDS = 20_000
 #: A drain stops after so many seconds with work left; the rate is that of what ran.
 DRAIN_SECONDS = 8.0
+#: Jobs of a millisecond for each worker process.
+SPINS = 2_500
 SLEEPS, SLEEPS_ONE_BY_ONE = 2_000, 40
 SLEEP_LIMIT = 20.0
 PACED = 250
@@ -58,17 +62,19 @@ def _per_job(used: Use, count: float) -> Values:
     }
 
 
-def drain(bench: Bench, *, processes: int = 1) -> Values:
-    """How fast no-op jobs run that wait: from the first one's beginning to the last one's. The processor seconds per
-    1,000 jobs, trips and commands leave out the worker's start."""
-    count = bench.fill("noop", bench.scaled(bench.variant.jobs * processes))
+def drain(bench: Bench, *, kind: str = "noop", jobs: int = 0, processes: int = 1) -> Values:
+    """How fast jobs run that wait: from the first one's beginning to the last one's. The processor seconds per
+    1,000 jobs, trips and commands leave out the worker's start. `cores`: how many of the machine's the workers and the
+    server kept busy meanwhile, `server_cores` the server's share of them."""
+    count = bench.fill(kind, bench.scaled((jobs or bench.variant.jobs) * processes))
     with bench.working("drain", processes=processes) as workers:
         bench.await_first(workers)
-        began, cpu, use = bench.effects.count(), _cpu(workers), bench.server.use()
+        began, first = bench.effects.count(), _Moment.now(bench, workers)
         bench.await_effects(count, DRAIN_SECONDS, workers)
+        full = _Moment.now(bench, workers) - first
         time.sleep(SETTLE_SECONDS)
-        ended, used = bench.effects.count(), bench.server.use() - use
-        cpu, memory = _cpu(workers) - cpu, sum(resident(worker.pid) for worker in workers)
+        ended, used = bench.effects.count(), _Moment.now(bench, workers) - first
+        memory = sum(resident(worker.pid) for worker in workers)
     seen = list(bench.effects)
     times = sorted(effect.at for effect in seen)
     if len(times) < 2 or times[-1] <= times[0]:
@@ -78,12 +84,30 @@ def drain(bench: Bench, *, processes: int = 1) -> Values:
         "repeats": len(times) - len({effect.n for effect in seen}),
         "left": max(0, count - len(times)),
         "memory": memory / 2**20,
+        "cores": (full.workers + full.server.cpu) / full.at,
+        "server_cores": full.server.cpu / full.at,
     }
-    if processes == 1 and ended > began:
-        values["worker_cpu"] = cpu / (ended - began) * 1000
+    if ended > began:
+        values["worker_cpu"] = used.workers / (ended - began) * 1000
         if bench.peer.on_redis:
-            values.update(_per_job(used, ended - began))
+            values.update(_per_job(used.server, ended - began))
     return values
+
+
+@dataclass(frozen=True, slots=True)
+class _Moment:
+    """Seconds of the clock, processor seconds of the workers, use of the server; so far, or between two of them."""
+
+    at: float
+    workers: float
+    server: Use
+
+    @classmethod
+    def now(cls, bench: Bench, workers: list[Process]) -> Self:
+        return cls(time.monotonic(), _cpu(workers), bench.server.use())
+
+    def __sub__(self, before: Self) -> _Moment:
+        return _Moment(self.at - before.at, self.workers - before.workers, self.server - before.server)
 
 
 def _cpu(workers: list[Process]) -> float:
@@ -93,6 +117,19 @@ def _cpu(workers: list[Process]) -> float:
 def two(bench: Bench) -> Values:
     """The same with two worker processes."""
     return drain(bench, processes=2)
+
+
+def busy(bench: Bench) -> Values:
+    """Jobs that take a millisecond of processor time each, with one worker process and with two: what a second one is
+    worth where the machine has a core for it. Of no-op jobs one worker and the server can take two cores already."""
+    rates: Values = {}
+    for name, processes in (("one", 1), ("two", 2)):
+        values = drain(bench, kind="spin", jobs=SPINS, processes=processes)
+        if values["left"]:
+            raise Failed(f"{values['left']:.0f} jobs were not run within {DRAIN_SECONDS:.0f} s")
+        rates.update({name: values["rate"], f"{name}_cores": values["cores"]})
+        bench.reset()
+    return rates
 
 
 def latency(bench: Bench) -> Values:
@@ -187,6 +224,7 @@ MEASUREMENTS: dict[str, Callable[[Bench], Values]] = {
     "enqueue": enqueue,
     "drain": drain,
     "two": two,
+    "busy": busy,
     "latency": latency,
     "sleep": sleep,
     "crash": crash,

@@ -14,6 +14,9 @@ DRAIN, TWO = SPEED[0], SPEED[1]
 ONE, BULK = SENDING[0], SENDING[2]
 RESCUE = CRASH[3]
 
+#: Of a core, or of all of them: what counts as busy. The rest goes to whoever measures, and to the system.
+FULL = 0.9
+
 Reference = Callable[[Results, dict[str, Peer]], tuple[str, Figure] | None]
 
 
@@ -30,6 +33,8 @@ class Claim:
     unit: str = ""
     #: From the figure's unit to this one.
     scale: float = 1.0
+    #: Why this run could not show that it is met; "" if it could.
+    excuse: Callable[[Results], str] | None = None
 
     def row(self, results: Results, peers: dict[str, Peer]) -> list[str] | None:
         """None when one of the figures is missing."""
@@ -46,8 +51,9 @@ class Claim:
             beside = f"{name}: {_number(other.median)}"
         unit = self.unit or (" x" if self.reference is not None else "")
         met = compared <= self.bound if self.at_most else compared >= self.bound
+        verdict = "yes" if met else (self.excuse and self.excuse(results)) or "**no**"
         aim = f"{'at most' if self.at_most else 'at least'} {self.bound:g}{unit}"
-        return [self.text, value, beside, f"{short(compared)}{unit}", aim, "yes" if met else "**no**"]
+        return [self.text, value, beside, f"{short(compared)}{unit}", aim, verdict]
 
 
 def _number(value: float) -> str:
@@ -70,9 +76,28 @@ def row_of(peer: str, variant: str, measure: str, name: str) -> Reference:
     return found
 
 
+def machine_full(variant: str) -> Callable[[Results], str]:
+    """What the second worker process could not have: a core, or a server that has time left."""
+
+    def said(results: Results) -> str:
+        key = Key(OURS, variant, "two")
+        busy, server = results.figure(key, "cores"), results.figure(key, "server_cores")
+        if busy is None or server is None:
+            return ""
+        cores = results.runs[results.cells[key].run]["cores"]
+        if server.median >= FULL:
+            return f"no: Valkey is the limit, {short(server.median)} of its one core busy"
+        if busy.median >= FULL * cores:
+            return f"no: the machine is full, {short(busy.median)} of {cores} cores busy"
+        return ""
+
+    return said
+
+
 POP = row_of("raw", "pop", "latency", "p50")
 PLAIN_MEMORY = row_of("channels", "await", "latency", "idle_memory")
 CONSUMER, ASYNCIO, OWN = "consumer", "consumer-asyncio", "background"
+PROCESSES = ((CONSUMER, "AsyncConsumer"), (OWN, "BackgroundConsumer"), ("task-async", "async tasks"))
 
 CLAIMS = (
     Claim("unmodified AsyncConsumer beside the fastest peer", ours(CONSUMER, "drain", "rate"), 1.8, fastest(DRAIN)),
@@ -91,10 +116,17 @@ CLAIMS = (
     Claim("sync tasks", ours("task-sync", "drain", "rate"), 0.8, fastest(DRAIN)),
     *(
         Claim(
-            f"two processes beside one, {name}",
-            ours(variant, "two", "rate"), 1.8, row_of(OURS, variant, "drain", "rate"),
+            f"two processes beside one, jobs of 1 ms of processor, {name}",
+            ours(variant, "busy", "two"), 1.8, row_of(OURS, variant, "busy", "one"),
         )
-        for variant, name in ((CONSUMER, "AsyncConsumer"), (OWN, "BackgroundConsumer"), ("task-async", "async tasks"))
+        for variant, name in PROCESSES
+    ),
+    *(
+        Claim(
+            f"two processes beside one, no-op jobs, {name}",
+            ours(variant, "two", "rate"), 1.8, row_of(OURS, variant, "drain", "rate"), excuse=machine_full(variant),
+        )
+        for variant, name in PROCESSES
     ),
     Claim("enqueue(), one after another", ours(CONSUMER, "enqueue", "one"), 1, fastest(ONE)),
     Claim("async_to_sync(layer.send) in a view", ours("view", "enqueue", "one"), 0.5, fastest(ONE)),

@@ -2,9 +2,9 @@
 
 Runs in the environments of the peers: only the standard library.
 
-The kinds of job: `noop` leaves its line and returns; `sleep` waits 50 ms after it; `crash` leaves one, works for 20 ms
-and leaves another. A line says which (s: it began, d: it is done), the job's number, and the machine's monotonic clock,
-which is the same for all processes.
+The kinds of job: `noop` leaves its line and returns; `spin` takes a millisecond of processor time after it; `sleep`
+waits 50 ms; `crash` leaves one, works for 20 ms and leaves another. A line says which (s: it began, d: it is done), the
+job's number, and the machine's monotonic clock, which is the same for all processes.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import NamedTuple
 LINE_BYTES = 32
 SLEEP_SECONDS = 0.05
 CRASH_SECONDS = 0.02
+SPIN_NANOSECONDS = 1_000_000
 
 _file = -1
 
@@ -33,6 +34,14 @@ def record(n: int, kind: str = "s") -> None:
 
 def noop(n: int) -> None:
     record(n)
+
+
+def spin(n: int) -> None:
+    """By the clock of this thread's processor time: as long on a core that others share."""
+    record(n)
+    end = time.thread_time_ns() + SPIN_NANOSECONDS
+    while time.thread_time_ns() < end:
+        pass
 
 
 def sleep(n: int) -> None:
@@ -50,6 +59,10 @@ async def anoop(n: int) -> None:
     record(n)
 
 
+async def aspin(n: int) -> None:
+    spin(n)
+
+
 async def asleep(n: int) -> None:
     record(n)
     await asyncio.sleep(SLEEP_SECONDS)
@@ -62,8 +75,8 @@ async def acrash(n: int) -> None:
 
 
 #: By the name that queues know them by.
-SYNC = {"noop": noop, "sleep": sleep, "crash": crash}
-ASYNC = {"noop": anoop, "sleep": asleep, "crash": acrash}
+SYNC = {"noop": noop, "spin": spin, "sleep": sleep, "crash": crash}
+ASYNC = {"noop": anoop, "spin": aspin, "sleep": asleep, "crash": acrash}
 
 
 class Effect(NamedTuple):
@@ -78,7 +91,11 @@ class Effects:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        path.write_bytes(b"")
+        self.clear()
+
+    def clear(self) -> None:
+        """For what is measured next with the same server."""
+        self.path.write_bytes(b"")
 
     def count(self) -> int:
         return self.path.stat().st_size // LINE_BYTES

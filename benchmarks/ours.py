@@ -28,7 +28,7 @@
 # concurrency = 100
 # jobs = 120000
 # uvloop = true
-# measures = ["drain", "two", "latency", "sleep"]
+# measures = ["drain", "two", "busy", "latency", "sleep"]
 # sender = "enqueue"
 #
 # [tool.benchmark.variants.background-asyncio]
@@ -63,7 +63,7 @@
 # concurrency = 100
 # jobs = 45000
 # uvloop = true
-# measures = ["enqueue", "drain", "two", "latency", "sleep"]
+# measures = ["enqueue", "drain", "two", "busy", "latency", "sleep"]
 # sender = "enqueue"
 #
 # [tool.benchmark.variants.consumer-asyncio]
@@ -96,7 +96,7 @@
 # concurrency = 100
 # jobs = 35000
 # uvloop = true
-# measures = ["drain", "enqueue", "latency", "sleep", "two"]
+# measures = ["enqueue", "drain", "two", "busy", "latency", "sleep"]
 # sender = "task"
 #
 # [tool.benchmark.variants.task-sync]

@@ -8,6 +8,9 @@ class Background(BackgroundConsumer):
     async def noop(self, message):
         await effects.anoop(message["n"])
 
+    async def spin(self, message):
+        await effects.aspin(message["n"])
+
     async def sleep(self, message):
         await effects.asleep(message["n"])
 

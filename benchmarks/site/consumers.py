@@ -9,6 +9,9 @@ class Work(AsyncConsumer):
     async def noop(self, message):
         await effects.anoop(message["n"])
 
+    async def spin(self, message):
+        await effects.aspin(message["n"])
+
     async def sleep(self, message):
         await effects.asleep(message["n"])
 

@@ -14,6 +14,11 @@ async def anoop(n):
 
 
 @task
+async def aspin(n):
+    await effects.aspin(n)
+
+
+@task
 async def asleep(n):
     await effects.asleep(n)
 
@@ -28,5 +33,5 @@ def sleep(n):
     effects.sleep(n)
 
 
-ASYNC = {"noop": anoop, "sleep": asleep}
+ASYNC = {"noop": anoop, "spin": aspin, "sleep": asleep}
 SYNC = {"noop": noop, "sleep": sleep}
