@@ -92,7 +92,7 @@
 #
 # [tool.benchmark.variants.task-async]
 # persistence = ["everysec"]
-# settings = "async task of Django, 100 at once, RESULT_TTL 0"
+# settings = "async task of Django, 100 at once, RESULT_TTL 0, log of django.tasks at ERROR"
 # concurrency = 100
 # jobs = 35000
 # uvloop = true
@@ -100,7 +100,7 @@
 # sender = "task"
 #
 # [tool.benchmark.variants.task-sync]
-# settings = "sync task of Django, 100 at once in threads, RESULT_TTL 0"
+# settings = "sync task of Django, 100 at once in threads, RESULT_TTL 0, log of django.tasks at ERROR"
 # concurrency = 100
 # jobs = 25000
 # uvloop = true

@@ -111,12 +111,21 @@ def _value(value: object) -> str:
     return json.dumps(text, ensure_ascii=not text.isprintable()).replace("\x7f", "\\u007f")
 
 
+def _is_not_djangos_chatter(record: logging.LogRecord) -> bool:
+    """Below warnings, Django's default configuration prints what Django says with DEBUG, and drops it without.
+
+    Two lines for each run of a task are among it. A handler writes one at a time, so threads would wait for each other.
+    """
+    return record.levelno >= logging.WARNING or record.name.partition(".")[0] != "django"
+
+
 def install() -> None:
     """Put the filter on the root logger's handlers; give it one to standard error when it has none."""
     root = logging.getLogger()
     if not root.handlers:
         stderr = logging.StreamHandler()
         stderr.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s%(job_context)s"))
+        stderr.addFilter(_is_not_djangos_chatter)
         root.addHandler(stderr)
         logging.getLogger("retrying").setLevel(logging.INFO)
     for handler in root.handlers:

@@ -1,7 +1,8 @@
 """Threads for what is sync in handlers.
 
 Handlers that are sync as a whole share the worker's threads: a call runs in whichever is free, and one thread runs many
-short ones in a row, because to wake a thread for each costs more than most of them take. What is sync in an async
+short ones in a row, because to wake a thread for each, and the event loop for each answer, as concurrent.futures does,
+costs more than most of them take. What is sync in an async
 handler runs in a thread that its slot has to itself, so that all of it shares one database connection.
 
 Database connections live as in Django's request cycle: checked before each job, and after it those are closed that

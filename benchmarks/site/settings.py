@@ -2,10 +2,17 @@
 
 import os
 
+import django
+
 SECRET_KEY = "for benchmarks only"  # noqa: S105
 USE_TZ = True
 ASGI_APPLICATION = "benchmarks.site.asgi.application"
-LOGGING = {"version": 1, "disable_existing_loggers": False, "root": {"level": "WARNING"}}
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "root": {"level": "WARNING"},
+    "loggers": {"django.tasks": {"level": "ERROR"}},  # as the peers' logs
+}
 
 if os.environ.get("BENCH_LAYER") == "channels":
     INSTALLED_APPS = ["channels", "benchmarks.site"]
@@ -22,7 +29,7 @@ if os.environ.get("BENCH_LAYER") == "channels":
         }
     }
 else:
-    INSTALLED_APPS = ["retrying", "channels", "benchmarks.site"]
+    INSTALLED_APPS = ["retrying", "channels", "benchmarks.site", *(["django_tasks"] if django.VERSION < (6,) else [])]
     CHANNEL_LAYERS = {
         "default": {
             "BACKEND": "retrying.layers.RetryingChannelLayer",

@@ -14,7 +14,7 @@ import pytest
 from channels.consumer import AsyncConsumer, SyncConsumer
 
 from retrying import State, aenqueue, retry
-from retrying.logs import JSONFormatter, KeyValueFormatter
+from retrying.logs import JSONFormatter, KeyValueFormatter, install
 from tests.retrying.running import CHANNEL, reached, running
 
 FORMATTERS = [KeyValueFormatter, JSONFormatter]
@@ -136,3 +136,20 @@ async def test_one_record_for_each_transition(out: Out) -> None:
     assert dead["error"] == "ValueError: no\ntoken=[redacted]"
     assert (dead["level"], dead["reason"]) == ("ERROR", "no attempts left")
     assert not [line for line in told if "message" in line]
+
+
+def test_what_runworker_prints_where_the_root_logger_has_no_handler(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    for name in ("retrying", "django.tasks", "django.request", "djangular"):
+        caplog.set_level(logging.INFO, name)  # and back afterwards
+    install()
+    for name in ("retrying.worker", "django.tasks", "django.request", "djangular"):
+        logging.getLogger(name).info("%s chats", name)
+        logging.getLogger(name).warning("%s warns", name)
+    printed = [line.split(": ", 1)[1] for line in capsys.readouterr().err.splitlines()]
+    assert printed == [
+        "retrying.worker chats", "retrying.worker warns", "django.tasks warns", "django.request warns",
+        "djangular chats", "djangular warns",
+    ]  # fmt: skip
