@@ -23,8 +23,8 @@ SPINS = 2_500
 SLEEPS, SLEEPS_ONE_BY_ONE = 2_000, 40
 SLEEP_LIMIT = 20.0
 PACED = 250
-#: How long an idle worker is watched; ours over a whole sweep, beside plain Channels.
-IDLE_SECONDS, IDLE_OURS_SECONDS = 1.5, 5.0
+#: How long an idle worker is watched; ours over two sweeps, beside plain Channels.
+IDLE_SECONDS, IDLE_OURS_SECONDS = 1.5, 9.0
 CRASHES, CRASH_AFTER = 600, 300
 #: Longest wait for what was running when the worker was killed.
 RESCUE_SECONDS = 150.0

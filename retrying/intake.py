@@ -78,21 +78,25 @@ class Intake:
     async def listen(self) -> None:
         """Wait for the doorbell while slots are hungry; the poll is the floor when a ring is lost. For ever."""
         store = self.lane.store
-        bell = store.keys(self.lane.channel).bell
+        keys = store.keys(self.lane.channel)
         failures = 0
         while True:
             await self._hungry.wait()
+            client = store.connections.async_()
+            rung, some = False, True
             try:
-                rung = await store.connections.async_().blpop([bell], timeout=self.lane.settings.POLL_SECONDS)
-            except (RedisError, OSError):
+                rung = await client.blpop([keys.bell], timeout=self.lane.settings.POLL_SECONDS) is not None
+                # A claim that finds nothing is several commands, and most workers wait most of the time.
+                some = rung or self._due_timer is not None or await client.exists(*keys.waiting) > 0
+            except (RedisError, OSError):  # whether the server is there the claim tells
                 await asyncio.sleep(reconnect.delay(failures))
                 failures += 1
-                rung = None
             else:
                 failures = 0
-            self._rang = self._rang or rung is not None
-            self._hungry.clear()
-            self.look()
+            self._rang = self._rang or rung
+            if some:
+                self._hungry.clear()
+                self.look()
 
     def stop(self) -> None:
         if self._due_timer is not None:

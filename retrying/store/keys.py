@@ -30,6 +30,12 @@ class Keys:
     def bell(self) -> str:
         return self.all[9]
 
+    @property
+    def waiting(self) -> tuple[str, ...]:
+        """Those that hold the jobs which a claim could begin, now or when they are due. None exists: nothing waits."""
+        _, ready, scheduled, *_ = self.all
+        return ready, scheduled, f"{self.all[14]}turns"
+
     def topic(self, name: str) -> str:
         """The stream of a topic, and the pub/sub channel that tells of its news."""
         return self.all[10] + name

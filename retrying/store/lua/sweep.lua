@@ -18,10 +18,11 @@ if facts ~= '' then
   call('SET', STATS .. 'worker:' .. worker, facts, 'PX', 4 * interval)
 end
 
-local promoted = promote(LIMIT)
+local promoted, told = 0, STATS .. 'told:' .. worker
 -- An idle channel has none of these, and its workers look for ever.
-local some = call('EXISTS', NEWER, TURNS, RATES, DEAD, FINISHED, GROUPS, SUCCEEDED) > 0
+local some = call('EXISTS', SCHEDULED, LEASES, NEWER, TURNS, RATES, DEAD, FINISHED, GROUPS, SUCCEEDED, told) > 0
 if some then
+  promoted = promote(LIMIT)
   for _, id in ipairs(call('ZRANGE', NEWER, 0, LIMIT - 1)) do
     local job = read(id, 'v', 'topic', 'order')
     if not job[1] then
@@ -62,7 +63,7 @@ end
 call('HSET', META, 'swept', string.format('%.0f', now))
 
 local rescued = {}
-if now >= grace then
+if some and now >= grace then
   for _, id in ipairs(call('ZRANGE', LEASES, '-inf', now, 'BYSCORE', 'LIMIT', 0, LIMIT)) do
     call('ZREM', LEASES, id)
     local job = read(id, 'state', 'topic', 'attempt', 'worker', 'cancel', 'order')
@@ -123,4 +124,4 @@ if some then
   end
 end
 record()
-return { promoted, purged, some and call('ZCARD', NEWER) or 0, rescued, call('GET', STATS .. 'told:' .. worker) or '' }
+return { promoted, purged, some and call('ZCARD', NEWER) or 0, rescued, some and call('GET', told) or '' }
