@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 from collections import deque
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .calls import Enqueued, NewJob
@@ -24,8 +25,9 @@ Waiting = tuple[NewJob, "asyncio.Future[Enqueued | None]"]
 class Outbox:
     """Of one channel and event loop.
 
-    A job that comes while nothing is on its way goes at once. Those that come meanwhile wait for its reply, or until
-    they fill a request; each caller gets what became of its own.
+    A job that comes while nothing is on its way goes at once; where several went together before, with all that come in
+    the same turn of the event loop. Those that come meanwhile wait for the reply, or until they fill a request. Each
+    caller gets what became of its own.
     """
 
     def __init__(self, store: Store, channel: str) -> None:
@@ -35,6 +37,7 @@ class Outbox:
         self._waiting: deque[Waiting] = deque()
         self._bytes = 0
         self._requests = 0
+        self._together = False
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def put(self, job: NewJob, capacity: int | None) -> Enqueued | None:
@@ -45,28 +48,33 @@ class Outbox:
         self._capacity = capacity
         if self._requests:
             return await self._wait(job)
+        if self._together:
+            future = self._wait(job)
+            self._begin()
+            return await future
         self._requests = 1
         try:
             (found,) = await self._store.arun(self._store.enqueue_each(self._channel, [job], capacity=capacity))
             return found
         finally:
             self._requests -= 1
-            self._begin()
+            if self._waiting:
+                self._begin()
 
     def _wait(self, job: NewJob) -> asyncio.Future[Enqueued | None]:
         future: asyncio.Future[Enqueued | None] = asyncio.get_running_loop().create_future()
         self._waiting.append((job, future))
         self._bytes += len(job.payload)
         if (len(self._waiting) >= MAX_JOBS or self._bytes >= MAX_BYTES) and self._requests < MAX_REQUESTS:
-            self._begin()
+            self._begin(self._next())
         return future
 
-    def _begin(self) -> None:
-        if batch := self._next():
-            self._requests += 1
-            task = asyncio.get_running_loop().create_task(self._send(batch))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+    def _begin(self, batch: Sequence[Waiting] = ()) -> None:
+        """Send a batch; without one, those that wait when the present turn of the event loop has ended."""
+        self._requests += 1
+        task = asyncio.get_running_loop().create_task(self._send(batch))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _next(self) -> list[Waiting]:
         """Take what goes in one request."""
@@ -80,15 +88,16 @@ class Outbox:
                 batch.append((job, future))
         return batch
 
-    async def _send(self, batch: list[Waiting]) -> None:
+    async def _send(self, batch: Sequence[Waiting]) -> None:
         try:
-            while batch:
+            while batch := batch or self._next():
+                self._together = len(batch) > 1
                 await self._store_batch(batch)
-                batch = self._next()
+                batch = ()
         finally:
             self._requests -= 1
 
-    async def _store_batch(self, batch: list[Waiting]) -> None:
+    async def _store_batch(self, batch: Sequence[Waiting]) -> None:
         jobs = [job for job, _ in batch]
         try:
             found = await self._store.arun(self._store.enqueue_each(self._channel, jobs, capacity=self._capacity))

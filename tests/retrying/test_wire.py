@@ -120,6 +120,21 @@ async def test_concurrent_senders_share_requests(store: Store, server: redis.Red
     await store.connections.aclose()
 
 
+async def test_senders_that_came_together_once_go_together_at_once(store: Store, server: redis.Redis) -> None:
+    """Not the first of them alone, and the others when its reply is there."""
+    await send(store, *(f"0-{n}" for n in range(50)))
+    before = requests(server)
+    for turn in range(1, 11):
+        await send(store, *(f"{turn}-{n}" for n in range(50)))
+    assert requests(server) - before == 10
+    await send(store, "one")  # alone in its turn: from now on the first one goes at once again
+    before = requests(server)
+    await send(store, "a", "b")
+    assert requests(server) - before == 2
+    assert ready(store) == 11 * 50 + 3
+    await store.connections.aclose()
+
+
 async def test_each_sender_gets_what_became_of_its_own(store: Store) -> None:
     found = await send(store, "a", "b", "a", "c", "d", "b", "e", capacity=4)
     assert [one and (one.id, one.new) for one in found] == [
