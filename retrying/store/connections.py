@@ -27,7 +27,7 @@ from ..reconnect import end
 from .cluster import AsyncCluster, Cluster
 from .server import Kind, Server
 from .transport import hardened
-from .wire import AsyncWire, Kept, Line, Wire
+from .wire import AsyncWire, Kept, Line, ThroughClient, Wire, direct
 
 logger = logging.getLogger("retrying.store")
 
@@ -43,6 +43,9 @@ WATCH_SECONDS = 0.5
 #: Connections of one client; a caller waits for a free one (seconds) rather than fail.
 MAX_CONNECTIONS = 50
 POOL_WAIT = 20.0
+
+#: What is used of redis-py's connections is not public, so it may change: see ``wire.direct``.
+OTHER = f"the connections of redis-py {redis.__version__} are not as expected: requests go through its client, slower"
 
 #: Both flavours of redis-py's client of one server.
 Client = redis.Redis | Cluster
@@ -123,7 +126,7 @@ class Connections:
             with self._lock:
                 if self._sync is None or self._process != os.getpid():
                     self._sync = client = self._make_sync()
-                    self._wire = client if isinstance(client, Cluster) else self._kept(client.connection_pool)
+                    self._wire = client if isinstance(client, Cluster) else self._kept(client)
                     self._process = os.getpid()
         return cast(redis.Redis, self._sync)  # a cluster's has the same commands
 
@@ -136,8 +139,11 @@ class Connections:
             assert wire is not None
         return wire
 
-    def _kept(self, pool: Any) -> Kept:
-        options = self._options()
+    def _kept(self, client: redis.Redis) -> Wire:
+        pool, options = client.connection_pool, self._options()
+        if not direct(pool, Kept.USES):
+            logger.warning(OTHER)
+            return ThroughClient(client)
         return Kept(pool, most=options["max_connections"], wait=options["timeout"], timeout=options["socket_timeout"])
 
     def async_(self) -> redis.asyncio.Redis:
@@ -153,17 +159,19 @@ class Connections:
         kept = self._async.get(loop)
         if kept is None:
             client = self._make_async()
-            wire: AsyncWire = (
-                client
-                if isinstance(client, AsyncCluster)
-                else Line(client.connection_pool, timeout=self.socket_timeout)
-            )
+            wire = client if isinstance(client, AsyncCluster) else self._line(client)
             closing = _close_with_loop(client)
             with contextlib.suppress(StopIteration):
                 closing.__anext__().send(None)  # up to its yield, which awaits nothing: the loop knows it from here on
             _closings.setdefault(loop, set()).add(closing)
             kept = self._async[loop] = (client, wire, closing)
         return kept
+
+    def _line(self, client: redis.asyncio.Redis) -> AsyncWire:
+        if not direct(client.connection_pool, Line.USES):
+            logger.warning(OTHER)
+            return ThroughClient(client)
+        return Line(client.connection_pool, timeout=self.socket_timeout)
 
     async def aclose(self) -> None:
         """Close the running loop's connections."""

@@ -18,6 +18,7 @@ from retrying import StoreFull, StoreUnavailable
 from retrying.store import Store
 from retrying.store.calls import NewJob
 from retrying.store.outbox import MAX_JOBS
+from retrying.store.wire import Kept, Line
 from tests.faults.proxy import Proxy
 
 CHANNEL = "work"
@@ -103,6 +104,34 @@ def test_a_forked_process_has_connections_of_its_own(store: Store) -> None:
     assert os.waitpid(child, 0)[1] == 0
     assert put(store, "after")
     assert ready(store) == 3
+
+
+# With another redis-py
+
+
+async def test_the_connections_of_this_redis_py_are_as_expected(store: Store) -> None:
+    assert isinstance(store.connections.wire(), Kept)
+    assert isinstance(store.connections.async_wire(), Line)
+    await store.connections.aclose()
+
+
+async def test_other_connections_than_expected_are_used_through_the_client(
+    redis_url: str, store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(Kept, "USES", ("_sock", "_of_another_release"))
+    monkeypatch.setattr(Line, "USES", ("_reader", "_of_another_release"))
+    port = int(redis_url.rpartition(":")[2].partition("/")[0])
+    with Proxy(port) as proxy:
+        other = Store({"address": proxy.url}, prefix=store.prefix)
+        proxy.fate = lambda request: "cut" if b"EVALSHA" in request and proxy.hurt < 2 else ""
+        assert not put(other, "a"), "stored by a request whose reply was lost"
+        found = await send(other, *"bcdefgh")
+        assert proxy.hurt == 2
+        assert [one.id for one in found] == list("bcdefgh")
+        await other.connections.aclose()
+        other.connections.close()
+    assert caplog.text.count("are not as expected") == 2, "said once of the process, and once of the loop"
+    assert ready(store) == 8
 
 
 # At the same time
