@@ -23,6 +23,10 @@ from realtime import garbage
 #: Seconds after which a state that was waited for counts as never reached.
 PATIENCE = 40.0
 
+# Not for the process of the tests, whichever of them imports asgi.py, which calls it: hypothesis asks gc.get_referrers
+# whether its random numbers will live, and that finds nothing among the objects that are left out.
+garbage.keep_pauses_short = lambda: None
+
 
 @pytest.fixture(scope="session")
 def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
@@ -35,14 +39,8 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _application(valkey: Valkey) -> None:
-    """Loaded before the first test: that sets up Django, and with it the log, which takes caplog's handler away.
-
-    Without `keep_pauses_short`, which `asgi.py` calls for a server: `gc.get_referrers`, by which hypothesis judges
-    whether its random numbers will live, finds nothing among the objects that it leaves out.
-    """
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(garbage, "keep_pauses_short", lambda: None)
-        get_default_application()
+    """Loaded before the first test: that sets up Django, and with it the log, which takes caplog's handler away."""
+    get_default_application()
 
 
 @pytest.fixture(scope="session")
