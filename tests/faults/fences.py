@@ -85,8 +85,8 @@ FENCES = (
     Fence(
         "no grace for live workers after the server stalled",
         _LUA + "sweep.lua",
-        "if now >= grace then",
-        "if true then",
+        "if some and now >= grace then",
+        "if some then",
         (_STORE + "live_workers_get_time_after_the_server_stalled",),
     ),
     Fence(
