@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -28,8 +29,9 @@ from .compat import (
     Task,
     TaskResult,
     TaskResultDoesNotExist,
-    is_only_logged,
+    is_heard,
     task_enqueued,
+    told_to_log,
 )
 from .message import TaskMessage, checked_arguments
 from .options import MAX_ID, Options, channel_of, channel_problem, problems
@@ -123,16 +125,15 @@ class RetryingBackend(BaseTaskBackend):
             return new.result
         stored = await self.layer.asend_one(new.channel, new.job)
         self._stored(new, stored)
-        if stored.new and is_only_logged(task_enqueued, type(self)):
-            task_enqueued.send_robust(type(self), task_result=new.result)
-        elif stored.new:
+        heard = stored.new and is_heard(task_enqueued, logging.DEBUG)
+        if heard and not told_to_log(task_enqueued, type(self), new.result):
             await task_enqueued.asend_robust(type(self), task_result=new.result)
         return new.result
 
     def _send(self, new: Prepared) -> None:
         stored = self.layer.send_one(new.channel, new.job)
         self._stored(new, stored)
-        if stored.new:
+        if stored.new and is_heard(task_enqueued, logging.DEBUG):
             task_enqueued.send_robust(type(self), task_result=new.result)
 
     @staticmethod

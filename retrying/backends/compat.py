@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
+from weakref import ReferenceType
 
 import django
 
@@ -16,7 +18,7 @@ __all__ = [
     "TaskResult",
     "TaskResultDoesNotExist",
     "TaskResultStatus",
-    "is_only_logged",
+    "is_heard",
     "normalize_json",
     "task_backends",
     "task_enqueued",
@@ -42,24 +44,33 @@ else:
     from django_tasks.signals import task_enqueued, task_finished, task_started
     from django_tasks.utils import normalize_json
 
-#: The receivers that write Django's log live here.
+#: Where the receivers that write Django's log live, which is also that log's name, but for "signals".
 _SIGNALS = "django.tasks.signals" if django.VERSION >= (6,) else "django_tasks.signals"
+_LOG = logging.getLogger(_SIGNALS.removesuffix(".signals"))
 
 
-def is_only_logged(signal: Any, sender: object) -> bool:
-    """Whether nobody but Django's own log listens to ``signal``: then it may be sent from the event loop's thread."""
-    listeners, async_listeners = signal._live_receivers(sender)
-    return not async_listeners and all(listener.__module__ == _SIGNALS for listener in listeners)
+def _loggers(signal: Any) -> list[Any] | None:
+    """The receivers of ``signal`` where nobody but Django's own log listens, else None."""
+    found = []
+    for _, receiver, *_ in signal.receivers:
+        listener = receiver() if isinstance(receiver, ReferenceType) else receiver
+        if getattr(listener, "__module__", "") != _SIGNALS:
+            return None
+        found.append(listener)
+    return found
+
+
+def is_heard(signal: Any, level: int) -> bool:
+    """Whether it matters to anybody that ``signal`` is sent. ``level``: of what Django's own log would say of it."""
+    return _LOG.isEnabledFor(level) or _loggers(signal) is None
 
 
 def told_to_log(signal: Any, sender: object, task_result: TaskResult) -> bool:
-    """Send ``signal`` if it ``is_only_logged``, else return False; without what ``send_robust`` costs beside."""
-    listeners, async_listeners = signal._live_receivers(sender)
-    if async_listeners:
+    """Send ``signal`` if nobody but Django's own log listens, else return False: what only writes a log may be called
+    in the event loop's thread, and without what ``send_robust`` costs beside."""
+    listeners = _loggers(signal)
+    if listeners is None:
         return False
-    for listener in listeners:
-        if listener.__module__ != _SIGNALS:
-            return False
     for listener in listeners:
         listener(signal=signal, sender=sender, task_result=task_result)
     return True

@@ -26,7 +26,7 @@ REASONS = {State.DEAD: "Bury", State.CANCELLED: "Discard", State.EXPIRED: "Disca
 
 def new_result(task: Task, result_id: str, message: TaskMessage) -> TaskResult:
     """Of a task that is about to be enqueued."""
-    return TaskResult(
+    result: TaskResult = TaskResult(
         task=task,
         id=result_id,
         status=TaskResultStatus.READY,
@@ -34,12 +34,14 @@ def new_result(task: Task, result_id: str, message: TaskMessage) -> TaskResult:
         started_at=None,
         finished_at=None,
         last_attempted_at=None,
-        args=message.args,
-        kwargs=message.kwargs,
+        args=[],
+        kwargs={},
         backend=message.backend,
         errors=[],
         worker_ids=[],
     )
+    change(result, args=message.args, kwargs=message.kwargs)  # which Django would copy, to see that they are JSON
+    return result
 
 
 def change(result: TaskResult, **fields: Any) -> None:

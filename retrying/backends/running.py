@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import cached_property
 from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, cast
 
-from ..attempt import Attempt, End, Ending, ending_of, trace_of
+from ..attempt import SUCCESS, Attempt, End, Ending, ending_of, trace_of
 from ..conf import get_settings
 from ..direct import DirectSlot
 from ..exceptions import Bury, InvalidJob, RetryingError, Snooze
@@ -18,9 +20,11 @@ from ..job import from_ms
 from ..routes import Handler, NoHandler
 from ..threads import SlotThread
 from .compat import (
+    Task,
     TaskContext,
     TaskResult,
     TaskResultStatus,
+    is_heard,
     normalize_json,
     task_backends,
     task_finished,
@@ -118,37 +122,48 @@ class TaskRoute:
             raise Bury(f"TASKS has no backend {told.backend!r} that this worker could run it for")
         task = find(attempt.message_type)
         assert task is not None  # else handler() would have refused it
-        result = new_result(variant(task, told, attempt.job.priority), attempt.lease.job_id, told)
+        run = _Run(attempt, task, told, backend)
         if isinstance(task, RetryingTask) and callable(task.backoff) and attempt.policy.backoff is task.backoff:
             # As proposed for Django, it is given the task's result, where ours get the job.
-            backoff = task.backoff
-            attempt.policy = replace(attempt.policy, backoff=lambda error, _job: backoff(error, cast("Any", result)))
-        return _Run(attempt, result, backend)
+            backoff = cast("Callable[..., Any]", task.backoff)
+            attempt.policy = replace(attempt.policy, backoff=lambda error, _job: backoff(error, run.result))
+        return run
 
 
 class _Run:
     """One run of a task's function."""
 
-    def __init__(self, attempt: Attempt, result: TaskResult, backend: RetryingBackend) -> None:
+    def __init__(self, attempt: Attempt, task: Task, told: TaskMessage, backend: RetryingBackend) -> None:
         self._attempt = attempt
-        self._result = result
+        self._task = task
+        self._told = told
         self._backend = backend
-        self._sender = type(backend)
-        now = datetime.now(UTC)
+        self._started = time.time()
+        #: What it returned, when that is kept.
+        self._value: Any = None
+
+    @cached_property
+    def result(self) -> TaskResult:
+        """Its result as long as it runs; made when somebody is to see it, which of most tasks nobody is."""
+        attempt, told = self._attempt, self._told
+        result = new_result(variant(self._task, told, attempt.job.priority), attempt.lease.job_id, told)
+        started = datetime.fromtimestamp(self._started, UTC)
         change(
             result,
             status=TaskResultStatus.RUNNING,
             enqueued_at=from_ms(attempt.job.created),
-            started_at=now,
-            last_attempted_at=now,
+            started_at=started,
+            last_attempted_at=started,
             worker_ids=[""] * (attempt.number - 1) + [attempt.worker],
         )
+        return result
 
     async def on_loop(self, thread: SlotThread) -> Ending:
         if self._attempt.number > 1:
             with self._history_is_optional():
                 self._remember(await self._store.arun(self._history))
-        await self._tell(task_started, thread)
+        if is_heard(task_started, logging.INFO):
+            await self._tell(task_started, thread)
         try:
             await thread.begin_job()
             ending = self._succeeded(await self._call())
@@ -166,7 +181,8 @@ class _Run:
         if self._attempt.number > 1:
             with self._history_is_optional():
                 self._remember(self._store.run(self._history))
-        self._tell_here(task_started)
+        if is_heard(task_started, logging.INFO):
+            self._tell_here(task_started)
         try:
             ending = self._succeeded(self._call())
         except BaseException as error:
@@ -179,9 +195,10 @@ class _Run:
         return ending
 
     def _call(self) -> Any:
-        result = self._result
-        context: list[Any] = [TaskContext(task_result=result)] if result.task.takes_context else []
-        return result.task.func(*context, *result.args, **result.kwargs)
+        task, told = self._task, self._told
+        if task.takes_context:
+            return task.func(TaskContext(task_result=self.result), *told.args, **told.kwargs)
+        return task.func(*told.args, **told.kwargs)
 
     # What the claim doesn't tell of earlier attempts is read from the store
 
@@ -195,7 +212,7 @@ class _Run:
 
     def _remember(self, fields: dict[str, bytes]) -> None:
         if fields:
-            fill(self._result, fields, None)
+            fill(self.result, fields, None)
 
     @contextmanager
     def _history_is_optional(self) -> Iterator[None]:
@@ -209,49 +226,51 @@ class _Run:
     def _succeeded(self, value: Any) -> Ending:
         keep = self._backend.config.RESULT_TTL
         if not keep:
-            return Ending(End.SUCCESS)
+            return SUCCESS
         try:
             plain = None if value is None else normalize_json(value)
-            encoded = self._backend.layer.encode({"value": plain})
+            encoded = self._backend.layer.encode_json({"value": plain})
         except (TypeError, ValueError, RecursionError, InvalidJob) as error:
             raise InvalidReturnValue(f"its return value isn't JSON: {error}") from error
         limit = get_settings().MAX_MESSAGE_BYTES
         if len(encoded) > limit:
             raise InvalidReturnValue(f"its return value takes {len(encoded)} bytes, the limit is {limit}")
-        change(self._result, _return_value=plain)
+        self._value = plain
         return Ending(End.SUCCESS, result=encoded, keep=keep)
 
     def _failed(self, error: BaseException) -> Ending:
         if self._attempt.settled:  # decided before the cancellation that came here: a timeout, a cancel, a lost lease
             ending = self._attempt.ending or Ending(End.RELEASE)
             if ending.trace:
-                self._result.errors.append(error_of(ending.trace))
+                self.result.errors.append(error_of(ending.trace))
             return ending
         if not isinstance(error, Snooze):
-            self._result.errors.append(error_of(trace_of(error)))  # first: a backoff function may look at it
+            self.result.errors.append(error_of(trace_of(error)))  # first: a backoff function may look at it
         ending = ending_of(self._attempt, error)
         if not ending.is_final:
             logger.debug("attempt failed %s", self._attempt, exc_info=error)
         return ending
 
     def _finished(self, ending: Ending) -> bool:
-        """Note in the result how it ended; False when it didn't, and will be tried again."""
+        """Note in the result how it ended. False when nobody needs to hear of it: it will be tried again, say."""
         if self._attempt.settled:  # a task that swallowed its cancellation is none the better for it
             ending = self._attempt.ending or Ending(End.RELEASE)
         if not ending.is_final:
             return False
         succeeded = ending.end is End.SUCCESS
+        if not is_heard(task_finished, logging.INFO if succeeded else logging.ERROR):
+            return False
         status = TaskResultStatus.SUCCESSFUL if succeeded else TaskResultStatus.FAILED
-        change(self._result, status=status, finished_at=datetime.now(UTC))
+        change(self.result, status=status, finished_at=datetime.now(UTC), _return_value=self._value)
         return True
 
     def _tell_here(self, signal: Any) -> None:
-        if not told_to_log(signal, self._sender, self._result):
-            signal.send_robust(self._sender, task_result=self._result)
+        if not told_to_log(signal, type(self._backend), self.result):
+            signal.send_robust(type(self._backend), task_result=self.result)
 
     async def _tell(self, signal: Any, thread: SlotThread) -> None:
         # Receivers see, and decide nothing: one that raises is logged by Django, and the task ends as it ended.
-        if not told_to_log(signal, self._sender, self._result):
+        if not told_to_log(signal, type(self._backend), self.result):
             # Django runs those that aren't async in a thread, here the slot's: they may use the database.
             await thread.begin_job()
-            await signal.asend_robust(self._sender, task_result=self._result)
+            await signal.asend_robust(type(self._backend), task_result=self.result)

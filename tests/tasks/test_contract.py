@@ -6,6 +6,7 @@ import pickle
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import django
 import pytest
 
 from retrying import jobs
@@ -25,6 +26,8 @@ from tests.tasks.compat import (
 from tests.tasks.sample import tasks
 
 CHANNEL = "tasks.default"
+#: The name of Django's own log of tasks.
+LOG = "django.tasks" if django.VERSION >= (6,) else "django_tasks"
 BACKEND = {"BACKEND": "retrying.backends.RetryingBackend"}
 
 
@@ -200,8 +203,11 @@ def test_a_cancelled_task_failed_and_says_why() -> None:
         _ = result.return_value
 
 
+@pytest.mark.parametrize("level", ["DEBUG", "CRITICAL"])
 @pytest.mark.parametrize("name", ["add", "add_async"])
-def test_signals(name: str) -> None:
+def test_signals(name: str, level: str, caplog: Any) -> None:
+    """Whatever of them Django's own log tells."""
+    caplog.set_level(level, LOG)
     seen: list[Any] = []
 
     def note(which: str) -> Any:
@@ -227,6 +233,45 @@ def test_signals(name: str) -> None:
         ("started", "RetryingBackend", "RUNNING", 1),
         ("finished", "RetryingBackend", "SUCCESSFUL", 1),
     ]
+    told = [item.getMessage() for item in caplog.records if item.name == LOG]
+    assert [word in line for word, line in zip(("enqueued", "RUNNING", "SUCCESSFUL"), told, strict=False)] == (
+        [True] * 3 if level == "DEBUG" else []
+    )
+
+
+@pytest.mark.parametrize("name", ["add", "add_async"])
+def test_a_receiver_of_the_end_alone_gets_the_whole_result(name: str, caplog: Any) -> None:
+    """Nobody has asked for the result before then."""
+    caplog.set_level("CRITICAL", LOG)
+    seen: list[Any] = []
+
+    def receiver(task_result: Any, **_: Any) -> None:
+        seen.append(task_result)
+
+    task_finished.connect(receiver)
+    try:
+        before = datetime.now(UTC)
+        result = getattr(tasks, name).enqueue(20, b=22)
+        run_until_idle(CHANNEL)
+    finally:
+        task_finished.disconnect(receiver)
+    (told,) = seen
+    assert (told.id, told.args, told.kwargs, told.return_value) == (result.id, [20], {"b": 22}, 42)
+    assert before <= told.started_at == told.last_attempted_at <= told.finished_at <= datetime.now(UTC)
+
+
+def test_a_failure_is_logged_where_only_failures_are(caplog: Any) -> None:
+    caplog.set_level("ERROR", LOG)
+    assert ended(tasks.raises.enqueue("Bury", "for ever")).status == TaskResultStatus.FAILED
+    (record,) = [item for item in caplog.records if item.name == LOG]
+    assert record.exc_info
+
+
+def test_arguments_that_the_task_changed_hide_no_failure(caplog: Any) -> None:
+    caplog.set_level("CRITICAL", LOG)
+    result = ended(tasks.spoils.enqueue([]))
+    assert result.errors[-1].exception_class is KeyError
+    assert result.args == [[]]
 
 
 def test_the_end_of_a_failure_is_told_inside_the_except_block(caplog: Any) -> None:

@@ -66,6 +66,13 @@ def raises(kind: str, *args: Any) -> None:
 
 
 @task
+@retry(max_retries=0)
+def spoils(items: list[Any]) -> None:
+    items.append(object())  # no JSON any more
+    raise KeyError("the fault")
+
+
+@task
 async def sleeps(seconds: float) -> str:
     RAN.append("began")
     await asyncio.sleep(seconds)
