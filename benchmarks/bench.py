@@ -26,8 +26,6 @@ from .roles import Plan
 SEND_SECONDS, FILL_SECONDS = 1.2, 20.0
 #: Sends that overlap, where a peer has no call for many.
 TOGETHER = 50
-#: Between two paced sends.
-PACE_SECONDS = 0.01
 #: Longest wait for a worker's first job.
 START_SECONDS = 30.0
 
@@ -75,7 +73,8 @@ class Bench:
 
     def send(self, how: str, kind: str, count: int, *, limit: float = SEND_SECONDS) -> Values:
         """Send from a process of its own; see roles.Plan. Raises Failed with what it printed."""
-        plan = Plan(how, kind, count, limit, TOGETHER, PACE_SECONDS if how == "paced" else 0.0, str(self.times))
+        pace = self.variant.pace / 1000 if how == "paced" else 0.0
+        plan = Plan(how, kind, count, limit, TOGETHER, pace, str(self.times))
         command = [str(self.interpreter), "-m", "benchmarks.roles", "send", self.peer.module, json.dumps(asdict(plan))]
         environment = {**os.environ, **self._environment("enqueue")}
         try:
@@ -127,9 +126,12 @@ class Bench:
         starts = max(1, processes // self.variant.processes)
         with ExitStack() as stack:
             workers = [
-                Process(command, log=self.directory / "worker.log", env=self._environment(measure), cwd=self.code)
-                for _ in range(starts)
-            ]
+                Process(
+                    command, log=self.directory / "worker.log", cwd=self.code,
+                    env={**self._environment(measure), "BENCH_WORKER": str(number)},
+                )
+                for number in range(starts)
+            ]  # fmt: skip
             for worker in workers:
                 stack.enter_context(worker)
                 stack.callback(worker.kill)
@@ -148,6 +150,11 @@ class Bench:
     def await_first(self, workers: list[Process]) -> None:
         if not self.await_effects(1, START_SECONDS, workers, every=0.002):
             raise Failed(f"no job began within {START_SECONDS:.0f} s: {workers[0].printed(600)}")
+
+    def await_all(self, count: int, workers: list[Process]) -> None:
+        """Until each of the workers has begun a job, or all `count` jobs have."""
+        self.await_first(workers)
+        wait_until(lambda: len(self.effects.workers()) == len(workers) or self.effects.count() >= count, START_SECONDS)
 
 
 @contextmanager

@@ -39,6 +39,8 @@ class Variant:
     uvloop: bool = False
     #: How many no-op jobs are drained: about two seconds of them.
     jobs: int = 10_000
+    #: Milliseconds between two sends to its idle worker, on average; more for what needs more than one for a job.
+    pace: float = 4.0
     #: At most so many of each measurement: what isn't near the fastest needs fewer.
     rounds: int = 3
     measures: tuple[str, ...] = EVERYTHING

@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from array import array
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
 from .bench import Bench, Failed, Values
 from .catalogue import OURS
-from .effects import SLEEP_SECONDS
-from .measure import Process, Use, cpu_seconds, percentile, resident, wait_until
+from .effects import SLEEP_SECONDS, Effect
+from .measure import Process, Use, core_waits, cpu_seconds, percentile, resident, wait_until
 
 #: Sends of one measurement of the rate, unless its time is over before.
 SENDS = 20_000
@@ -22,7 +22,8 @@ DRAIN_SECONDS = 8.0
 SPINS = 2_500
 SLEEPS, SLEEPS_ONE_BY_ONE = 2_000, 40
 SLEEP_LIMIT = 20.0
-PACED = 250
+#: Sends to an idle worker: as many as a 99th percentile needs, in so many seconds at most.
+PACED, PACED_SECONDS = 2_000, 12.0
 #: How long an idle worker is watched; ours over two sweeps, beside plain Channels.
 IDLE_SECONDS, IDLE_OURS_SECONDS = 1.5, 9.0
 CRASHES, CRASH_AFTER = 600, 300
@@ -64,11 +65,13 @@ def _per_job(used: Use, count: float) -> Values:
 
 def drain(bench: Bench, *, kind: str = "noop", jobs: int = 0, processes: int = 1) -> Values:
     """How fast jobs run that wait: from the first one's beginning to the last one's. The processor seconds per
-    1,000 jobs, trips and commands leave out the worker's start. `cores`: how many of the machine's the workers and the
-    server kept busy meanwhile, `server_cores` the server's share of them."""
+    1,000 jobs, trips and commands leave out the worker's start. Of several workers the rate is that of the time in
+    which all of them run jobs. `cores`: how many of the machine's the workers and the server kept busy meanwhile,
+    `waiting`: how many more they could have used, ready to run while every core was taken; `server_...`: the server's
+    share of both."""
     count = bench.fill(kind, bench.scaled((jobs or bench.variant.jobs) * processes))
     with bench.working("drain", processes=processes) as workers:
-        bench.await_first(workers)
+        bench.await_all(count, workers)
         began, first = bench.effects.count(), _Moment.now(bench, workers)
         bench.await_effects(count, DRAIN_SECONDS, workers)
         full = _Moment.now(bench, workers) - first
@@ -76,16 +79,15 @@ def drain(bench: Bench, *, kind: str = "noop", jobs: int = 0, processes: int = 1
         ended, used = bench.effects.count(), _Moment.now(bench, workers) - first
         memory = sum(resident(worker.pid) for worker in workers)
     seen = list(bench.effects)
-    times = sorted(effect.at for effect in seen)
-    if len(times) < 2 or times[-1] <= times[0]:
-        raise Failed(f"only {len(times)} of {count} jobs ran")
     values = {
-        "rate": (len(times) - 1) / (times[-1] - times[0]),
-        "repeats": len(times) - len({effect.n for effect in seen}),
-        "left": max(0, count - len(times)),
+        "rate": rate_together(seen, count),
+        "repeats": len(seen) - len({effect.n for effect in seen}),
+        "left": max(0, count - len(seen)),
         "memory": memory / 2**20,
         "cores": (full.workers + full.server.cpu) / full.at,
         "server_cores": full.server.cpu / full.at,
+        "waiting": full.waiting / full.at,
+        "server_waiting": full.server_waiting / full.at,
     }
     if ended > began:
         values["worker_cpu"] = used.workers / (ended - began) * 1000
@@ -94,20 +96,44 @@ def drain(bench: Bench, *, kind: str = "noop", jobs: int = 0, processes: int = 1
     return values
 
 
+def rate_together(seen: Sequence[Effect], count: int) -> float:
+    """Jobs per second from when every worker has begun its first one to when one of them has begun its last one; over
+    all of the time if they never ran together (too few jobs). Raises Failed when that is none."""
+    spans: dict[int, tuple[float, float]] = {}
+    for effect in seen:
+        first, last = spans.get(effect.worker, (effect.at, effect.at))
+        spans[effect.worker] = min(first, effect.at), max(last, effect.at)
+    firsts, lasts = [first for first, _ in spans.values()], [last for _, last in spans.values()]
+    began, ended = max(firsts, default=0.0), min(lasts, default=0.0)
+    if ended <= began and spans:
+        began, ended = min(firsts), max(lasts)
+    if ended <= began:
+        raise Failed(f"only {len(seen)} of {count} jobs ran")
+    return (sum(began <= effect.at <= ended for effect in seen) - 1) / (ended - began)
+
+
 @dataclass(frozen=True, slots=True)
 class _Moment:
-    """Seconds of the clock, processor seconds of the workers, use of the server; so far, or between two of them."""
+    """Seconds of the clock, processor seconds of the workers, use of the server, seconds for which all of them and the
+    server were ready to run and had no core; so far, or between two of them."""
 
     at: float
     workers: float
     server: Use
+    waiting: float
+    server_waiting: float
 
     @classmethod
     def now(cls, bench: Bench, workers: list[Process]) -> Self:
-        return cls(time.monotonic(), _cpu(workers), bench.server.use())
+        server = core_waits(bench.server.pid)
+        waiting = server + sum(core_waits(worker.pid) for worker in workers)
+        return cls(time.monotonic(), _cpu(workers), bench.server.use(), waiting, server)
 
     def __sub__(self, before: Self) -> _Moment:
-        return _Moment(self.at - before.at, self.workers - before.workers, self.server - before.server)
+        return _Moment(
+            self.at - before.at, self.workers - before.workers, self.server - before.server,
+            self.waiting - before.waiting, self.server_waiting - before.server_waiting,
+        )  # fmt: skip
 
 
 def _cpu(workers: list[Process]) -> float:
@@ -133,8 +159,8 @@ def busy(bench: Bench) -> Values:
 
 
 def latency(bench: Bench) -> Values:
-    """What an idle worker costs, and then the milliseconds from just before a send to its job's beginning, 10 ms
-    apart."""
+    """What an idle worker costs, and then the milliseconds from just before a send to its job's beginning, one
+    after another with pauses in which a worker is idle again."""
     bench.send("one", "noop", 1)
     with bench.working("latency") as workers:
         bench.await_first(workers)
@@ -148,8 +174,7 @@ def latency(bench: Bench) -> Values:
             "idle_commands": used.command_count / took,
             "idle_memory": sum(resident(worker.pid) for worker in workers) / 2**20,
         }
-        count = bench.scaled(PACED)
-        bench.send("paced", "noop", count, limit=30.0)
+        count = int(bench.send("paced", "noop", bench.scaled(PACED), limit=PACED_SECONDS)["all"])
         if not bench.await_effects(1 + count, 10.0, workers):
             raise Failed(f"{bench.effects.count() - 1} of {count} jobs sent to an idle worker ran")
     sent = array("q")
@@ -158,7 +183,7 @@ def latency(bench: Bench) -> Values:
     for effect in list(bench.effects)[1:]:
         started.setdefault(effect.n, effect.at)
     waits = [(started[n] - at / 1e9) * 1000 for n, at in enumerate(sent)]
-    return {**values, "p50": percentile(waits, 0.5), "p99": percentile(waits, 0.99)}
+    return {**values, "p50": percentile(waits, 0.5), "p99": percentile(waits, 0.99), "sends": count}
 
 
 def sleep(bench: Bench) -> Values:

@@ -16,6 +16,8 @@ RESCUE = CRASH[3]
 
 #: Of a core, or of all of them: what counts as busy. The rest goes to whoever measures, and to the system.
 FULL = 0.9
+#: Of one process' rate, what two should do.
+TWICE = 1.8
 
 Reference = Callable[[Results, dict[str, Peer]], tuple[str, Figure] | None]
 
@@ -35,6 +37,8 @@ class Claim:
     scale: float = 1.0
     #: Why this run could not show that it is met; "" if it could.
     excuse: Callable[[Results], str] | None = None
+    #: The reference is shown, not divided by.
+    shown_only: bool = False
 
     def row(self, results: Results, peers: dict[str, Peer]) -> list[str] | None:
         """None when one of the figures is missing."""
@@ -47,7 +51,8 @@ class Claim:
             if found is None or not found[1].median:
                 return None
             name, other = found
-            compared = figure.median - other.median if self.difference else figure.median / other.median
+            if not self.shown_only:
+                compared = figure.median - other.median if self.difference else figure.median / other.median
             beside = f"{name}: {_number(other.median)}"
         unit = self.unit or (" x" if self.reference is not None else "")
         met = compared <= self.bound if self.at_most else compared >= self.bound
@@ -77,7 +82,8 @@ def row_of(peer: str, variant: str, measure: str, name: str) -> Reference:
 
 
 def machine_full(variant: str) -> Callable[[Results], str]:
-    """What the second worker process could not have: a core, or a server that has time left."""
+    """What a second worker process could not have: a server with time left, a core; or a job so cheap that the cores of
+    this machine would be enough for two workers and their server. What the figures don't show is no excuse."""
 
     def said(results: Results) -> str:
         key = Key(OURS, variant, "two")
@@ -89,12 +95,33 @@ def machine_full(variant: str) -> Callable[[Results], str]:
             return f"no: Valkey is the limit, {short(server.median)} of its one core busy"
         if busy.median >= FULL * cores:
             return f"no: the machine is full, {short(busy.median)} of {cores} cores busy"
+        most = _most_of(cores, results, variant)
+        if most is not None and most < TWICE:
+            used = f"{short(busy.median)} of {cores} cores were busy"
+            return f"**no**; {cores} cores can give {short(most)} x at most, {used}"
         return ""
 
     return said
 
 
-POP = row_of("raw", "pop", "latency", "p50")
+def _most_of(cores: int, results: Results, variant: str) -> float | None:
+    """How many times one process' rate these cores can give, by what a job takes of the worker and of the server when
+    one process runs: seconds for 1,000 jobs."""
+    key = Key(OURS, variant, "drain")
+    rate, worker, server = (results.figure(key, name) for name in ("rate", "worker_cpu", "server_cpu"))
+    if rate is None or worker is None or server is None:
+        return None
+    return cores * 1000 / (worker.median + server.median) / rate.median
+
+
+def pop_is_slow(results: Results) -> str:
+    """What no queue on this machine could have had in this run."""
+    floor = results.figure(Key("raw", "pop", "latency"), "p99")
+    return "no: the raw pop is over it, too" if floor is not None and floor.median > P99_MILLISECONDS else ""
+
+
+P99_MILLISECONDS = 2
+POP, POP_P99 = row_of("raw", "pop", "latency", "p50"), row_of("raw", "pop", "latency", "p99")
 PLAIN_MEMORY = row_of("channels", "await", "latency", "idle_memory")
 CONSUMER, ASYNCIO, OWN = "consumer", "consumer-asyncio", "background"
 PROCESSES = ((CONSUMER, "AsyncConsumer"), (OWN, "BackgroundConsumer"), ("task-async", "async tasks"))
@@ -117,14 +144,14 @@ CLAIMS = (
     *(
         Claim(
             f"two processes beside one, jobs of 1 ms of processor, {name}",
-            ours(variant, "busy", "two"), 1.8, row_of(OURS, variant, "busy", "one"),
+            ours(variant, "busy", "two"), TWICE, row_of(OURS, variant, "busy", "one"),
         )
         for variant, name in PROCESSES
     ),
     *(
         Claim(
             f"two processes beside one, no-op jobs, {name}",
-            ours(variant, "two", "rate"), 1.8, row_of(OURS, variant, "drain", "rate"), excuse=machine_full(variant),
+            ours(variant, "two", "rate"), TWICE, row_of(OURS, variant, "drain", "rate"), excuse=machine_full(variant),
         )
         for variant, name in PROCESSES
     ),
@@ -134,7 +161,13 @@ CLAIMS = (
     Claim("enqueue_many()", ours(CONSUMER, "enqueue", "many"), 3, fastest(BULK)),
     Claim("idle latency, p50, unmodified consumer", ours(CONSUMER, "latency", "p50"), 4.5, POP, at_most=True),
     Claim("idle latency, p50, BackgroundConsumer", ours(OWN, "latency", "p50"), 3, POP, at_most=True),
-    Claim("idle latency, p99", ours(CONSUMER, "latency", "p99"), 2, at_most=True, unit=" ms"),
+    *(
+        Claim(
+            f"idle latency, p99, {name}", ours(variant, "latency", "p99"), P99_MILLISECONDS, POP_P99,
+            at_most=True, shown_only=True, unit=" ms", excuse=pop_is_slow,
+        )
+        for variant, name in ((CONSUMER, "unmodified consumer"), (OWN, "BackgroundConsumer"))
+    ),
     Claim("kill -9: jobs not run", ours("crash", "crash", "lost"), 0, at_most=True),
     Claim("kill -9: jobs that were done, run again", ours("crash", "crash", "doubled"), 0, at_most=True),
     Claim("kill -9: all back, defaults", ours("crash", "crash", "rescue"), 35, at_most=True, unit=" s"),

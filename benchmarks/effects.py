@@ -3,8 +3,9 @@
 Runs in the environments of the peers: only the standard library.
 
 The kinds of job: `noop` leaves its line and returns; `spin` takes a millisecond of processor time after it; `sleep`
-waits 50 ms; `crash` leaves one, works for 20 ms and leaves another. A line says which (s: it began, d: it is done), the
-job's number, and the machine's monotonic clock, which is the same for all processes.
+waits 50 ms; `crash` leaves one, works for 20 ms and leaves another. A line says which (s: it began, d: it is done),
+which of the workers that were started (BENCH_WORKER), the job's number, and the machine's monotonic clock, which is the
+same for all processes.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ CRASH_SECONDS = 0.02
 SPIN_NANOSECONDS = 1_000_000
 
 _file = -1
+_worker = int(os.environ.get("BENCH_WORKER", "0"))
 
 
 def record(n: int, kind: str = "s") -> None:
@@ -29,7 +31,7 @@ def record(n: int, kind: str = "s") -> None:
     global _file  # noqa: PLW0603 - opened by the process that works, kept by what it forks
     if _file < 0:
         _file = os.open(os.environ["EFFECTS"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    os.write(_file, b"%s %10d %18d\n" % (kind.encode(), n, time.monotonic_ns()))
+    os.write(_file, b"%s%d%10d %18d\n" % (kind.encode(), _worker, n, time.monotonic_ns()))
 
 
 def noop(n: int) -> None:
@@ -81,6 +83,8 @@ ASYNC = {"noop": anoop, "spin": aspin, "sleep": asleep, "crash": acrash}
 
 class Effect(NamedTuple):
     kind: str
+    #: Of those that were started, the how many-th from 0, up to 9.
+    worker: int
     n: int
     #: Seconds of the machine's monotonic clock.
     at: float
@@ -102,5 +106,10 @@ class Effects:
 
     def __iter__(self) -> Iterator[Effect]:
         for line in self.path.read_bytes().splitlines():
-            kind, n, nanoseconds = line.split()
-            yield Effect(kind.decode(), int(n), int(nanoseconds) / 1e9)
+            yield Effect(chr(line[0]), int(line[1:2]), int(line[2:12]), int(line[12:]) / 1e9)
+
+    def workers(self) -> set[int]:
+        """Those that have a line among the newest hundreds."""
+        with self.path.open("rb") as file:
+            file.seek(-min(self.count(), 500) * LINE_BYTES, os.SEEK_END)
+            return {int(line[1:2]) for line in file.read().splitlines() if len(line) == LINE_BYTES - 1}

@@ -98,6 +98,19 @@ def _cpu_of_one(pid: int) -> float:
     return own + waited_for
 
 
+def core_waits(pid: int) -> float:
+    """Seconds for which threads of a process and of those below it were ready to run while others had the cores, so
+    far; what ended meanwhile left out. 0.0 where the kernel doesn't say."""
+    total = 0
+    for each in tree(pid):
+        for said in Path(f"/proc/{each}/task").glob("*/schedstat"):
+            try:
+                total += int(said.read_text().split()[1])
+            except (OSError, IndexError):
+                continue
+    return total / 1e9
+
+
 def resident(pid: int) -> int:
     """Bytes in memory of a process and all below it; pages that they share count once a process."""
     total = 0

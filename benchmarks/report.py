@@ -12,7 +12,9 @@ from .plots import Bar, bars
 from .results import Key, Results
 from .tables import (
     CRASH,
+    LATENCY,
     PERSISTENCE,
+    PROCESSES,
     SENDING,
     SPEED,
     WORKING,
@@ -43,6 +45,18 @@ HOW_TO_READ = """\
 Medians of the rounds (up to 3; see the JSON), ± is half the range over the median. Every line was measured in one run
 with the others, in another order each round, unless it has a †. Peers run at the best settings that we found, listed
 below; [`benchmarks/README.md`](../benchmarks/README.md) says how each figure is taken, and how to repeat one."""
+
+LATENCIES = """\
+From just before a send to the first line of its job, on a worker that has nothing else to do: up to 2,000 sends, some
+4 ms apart (10 ms where a job alone takes a worker longer than one). `raw pop` is a blocking pop and a push
+without any queue, what this machine and redis-py need by themselves."""
+
+TWO_PROCESSES = """\
+*Cores busy*: how many of the machine's the workers and Valkey kept busy during the drain, after the slash Valkey alone,
+which uses one at most. *Cores waited for*: how many more they could have used, being ready to run while every core was
+taken (above 0 with an idle core in the other column: they take turns); after the slash Valkey alone. Jobs of 1 ms of
+processor time need little of Valkey: what a second process is worth where there is a core for it. Rates of two count
+from when both run jobs to when one has no more."""
 
 KILLED = """\
 600 jobs of 20 ms at concurrency 10 (1 where a worker takes one at a time). The worker's whole process tree is killed
@@ -107,7 +121,12 @@ def document(results: Results, peers: dict[str, Peer]) -> str:
         table(results, peers, SENDING),
         "![Bulk](images/performance-bulk.svg)",
         "### Latency",
+        LATENCIES,
         "![Latency](images/performance-latency.svg)",
+        table(results, peers, LATENCY),
+        "### Two worker processes",
+        TWO_PROCESSES,
+        table(results, peers, PROCESSES),
         "### What a job and an idle worker cost",
         "For each job of the drain, and for a worker that has nothing to do.",
         table(results, peers, WORKING, by=SPEED[0]),
@@ -165,6 +184,12 @@ SHOWN = (
 )
 
 
+def _floor(results: Results) -> str:
+    """What any latency here stands beside."""
+    p50, p99 = (results.figure(Key("raw", "pop", "latency"), name) for name in ("p50", "p99"))
+    return f"; a bare blocking pop takes {short(p50.median)} / {short(p99.median)} ms" if p50 and p99 else ""
+
+
 def summary(results: Results, peers: dict[str, Peer]) -> str:
     """The README's table: with the persistence that one would use."""
     kept = "everysec"
@@ -191,5 +216,6 @@ def summary(results: Results, peers: dict[str, Peer]) -> str:
     return (
         f"{body}\n\nOne worker process, no-op jobs, `appendfsync everysec` (latency and processor time without), on "
         f"{facts['cores']} cores, {facts['python']}, {facts['server']}, {facts['date'][:10]}; peers at the best "
-        "settings that we found. `make bench` repeats it; [all figures, settings and caveats](docs/performance.md)."
+        f"settings that we found{_floor(results)}. `make bench` repeats it; "
+        "[all figures, settings and caveats](docs/performance.md)."
     )

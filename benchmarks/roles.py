@@ -16,10 +16,11 @@ import importlib
 import inspect
 import json
 import os
+import random
 import sys
 import time
 from array import array
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,8 @@ def run(coroutine: Coroutine[Any, Any, None]) -> None:
 @dataclass(slots=True)
 class Plan:
     """What to send: `how` is one (one after the other), many (the queue's own bulk call, 1,000 a call), gather (the
-    single call, `together` at a time) or paced (one each `pace` seconds, the times before each send kept)."""
+    single call, `together` at a time) or paced (one each `pace` seconds, a quarter more or less, so that nobody's
+    polling keeps step with it; the times before each send kept)."""
 
     how: str
     kind: str
@@ -75,6 +77,13 @@ def _steps(plan: Plan, size: int, first: int) -> list[range]:
     return [range(n, min(n + size, plan.count)) for n in range(first, plan.count, size)]
 
 
+def _pauses(plan: Plan) -> Iterator[float]:
+    """Before each send; the same ones for every queue."""
+    drawn = random.Random(1)
+    while True:
+        yield plan.pace * drawn.uniform(0.75, 1.25)
+
+
 def _size(plan: Plan) -> int:
     return {"one": 1, "paced": 1, "gather": plan.together, "many": 1000}[plan.how]
 
@@ -83,7 +92,7 @@ def send_all(plan: Plan, sender: Sender) -> dict[str, float]:
     """Synchronous senders. Returns how many were sent on the clock, in how many seconds, with how much processor."""
     if plan.how == "gather":
         raise SystemExit("a synchronous sender has nothing to gather")
-    sent_at = array("q")
+    sent_at, pauses = array("q"), _pauses(plan)
     done = _warm_count(plan)
     for n in range(done):
         sender.one(plan.kind, n)
@@ -94,7 +103,7 @@ def send_all(plan: Plan, sender: Sender) -> dict[str, float]:
             sender.many(plan.kind, numbers)
         else:
             if plan.pace:
-                time.sleep(plan.pace)
+                time.sleep(next(pauses))
                 sent_at.append(time.monotonic_ns())
             sender.one(plan.kind, numbers[0])
         done = numbers[-1] + 1
@@ -105,7 +114,7 @@ def send_all(plan: Plan, sender: Sender) -> dict[str, float]:
 
 async def asend_all(plan: Plan, sender: Sender) -> dict[str, float]:
     """The same for coroutine functions."""
-    sent_at = array("q")
+    sent_at, pauses = array("q"), _pauses(plan)
     done = _warm_count(plan)
     for n in range(done):
         await sender.one(plan.kind, n)
@@ -118,7 +127,7 @@ async def asend_all(plan: Plan, sender: Sender) -> dict[str, float]:
             await asyncio.gather(*(sender.one(plan.kind, n) for n in numbers))
         else:
             if plan.pace:
-                await asyncio.sleep(plan.pace)
+                await asyncio.sleep(next(pauses))
                 sent_at.append(time.monotonic_ns())
             await sender.one(plan.kind, numbers[0])
         done = numbers[-1] + 1

@@ -58,6 +58,23 @@ SPEED = (
     Column("2,000 x 50 ms, s (ideal: 1)", "sleep", ("wall",)),
     Column("idle worker, MiB", "latency", ("idle_memory",), whole),
 )
+LATENCY = (
+    Column("p50, ms", "latency", ("p50",)),
+    Column("p99, ms", "latency", ("p99",)),
+    Column("sends", "latency", ("sends",), whole),
+)
+PROCESSES = (
+    Column("one process/s", "drain", ("rate",), whole),
+    Column("cores busy", "drain", ("cores", "server_cores")),
+    Column("cores waited for", "drain", ("waiting", "server_waiting")),
+    Column("two processes/s", "two", ("rate",), whole),
+    Column("cores busy", "two", ("cores", "server_cores")),
+    Column("cores waited for", "two", ("waiting", "server_waiting")),
+    Column("jobs of 1 ms: one process/s", "busy", ("one",), whole),
+    Column("cores busy", "busy", ("one_cores",)),
+    Column("two processes/s", "busy", ("two",), whole),
+    Column("cores busy", "busy", ("two_cores",)),
+)
 SENDING = (
     Column("one after another/s", "enqueue", ("one",), whole, spread=True),
     Column("50 at once/s", "enqueue", ("gather",), whole),

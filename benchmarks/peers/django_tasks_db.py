@@ -14,6 +14,7 @@
 # concurrency = 1
 # jobs = 900
 # rounds = 1
+# pace = 10.0
 # ///
 
 import os

@@ -14,6 +14,7 @@
 # concurrency = 1
 # jobs = 1800
 # rounds = 1
+# pace = 10.0
 #
 # [tool.benchmark.variants.claiming]
 # settings = "REDIS_CLAIM_TIMEOUT 10 s (default 300), --claim-interval 5"

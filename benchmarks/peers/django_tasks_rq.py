@@ -13,6 +13,7 @@
 # concurrency = 1
 # jobs = 600
 # rounds = 1
+# pace = 10.0
 # ///
 
 from collections.abc import Iterator

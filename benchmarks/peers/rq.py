@@ -14,6 +14,7 @@
 # concurrency = 1
 # jobs = 800
 # rounds = 1
+# pace = 10.0
 #
 # [tool.benchmark.variants.fork]
 # settings = "Worker: a process for each job, the default"

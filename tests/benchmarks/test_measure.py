@@ -1,11 +1,25 @@
 """What the benchmarks count with: medians, orders, processes, a server's use."""
 
+import os
 import sys
 import time
+from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
-from benchmarks.measure import Figure, Process, Server, cpu_seconds, interleaved, percentile, resident, tree, wait_until
+from benchmarks.measure import (
+    Figure,
+    Process,
+    Server,
+    core_waits,
+    cpu_seconds,
+    interleaved,
+    percentile,
+    resident,
+    tree,
+    wait_until,
+)
 
 #: A parent whose child works for ever.
 FAMILY = "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'while True: pass']); time.sleep(60)"
@@ -95,3 +109,14 @@ def test_a_server_persists_as_asked(persistence, appended):
 def test_an_unknown_persistence_is_refused():
     with pytest.raises(ValueError, match="off, everysec, always"):
         Server(persistence="sometimes").__enter__()
+
+
+def test_how_long_a_process_waited_for_a_core():
+    spin = [sys.executable, "-c", "while True: pass"]
+    cores = os.cpu_count() or 1
+    with ExitStack() as stack:
+        spinning = [
+            stack.enter_context(Process(spin, log=Path(os.devnull), patience=0.1)) for _ in range(2 * cores)
+        ]  # fmt: skip
+        assert wait_until(lambda: sum(core_waits(each.pid) for each in spinning) > 0.1, 20)
+    assert core_waits(2**22 + 1) == 0.0  # no process has this number

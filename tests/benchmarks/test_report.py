@@ -145,6 +145,34 @@ def test_a_claim_is_a_ratio_and_says_whether_it_is_met(results, peers):
     assert "kill -9" not in rows.replace("survives kill -9", "")  # not measured: left out
 
 
+def test_a_latency_stands_beside_the_raw_pop_of_its_run(results, peers):
+    results.add(Key(OURS, "consumer", "latency"), {"p99": 2.5})
+    results.add(Key("raw", "pop", "latency"), {"p99": 0.9})
+    assert "| 2.50 | raw pop: 0.90 | 2.50 ms | at most 2 ms | **no** |" in claims(results, peers)
+    results.add(Key("raw", "pop", "latency"), {"p99": 5.0})  # the median of the two: 2.95
+    assert "| 2.50 ms | at most 2 ms | no: the raw pop is over it, too |" in claims(results, peers)
+
+
+@pytest.mark.parametrize(
+    ("two", "worker_cpu", "said"),
+    [
+        ((36_100, 1.2, 0.5), 0.05, "yes"),
+        ((22_000, 1.9, 0.95), 0.05, "no: Valkey is the limit, 0.95 of its one core busy"),
+        ((22_000, 1.9, 0.5), 0.05, "no: the machine is full, 1.90 of 2 cores busy"),
+        # 60 us of processor a job: two cores do 33,333 a second, 1.67 times the 20,000 of one process.
+        ((22_000, 1.5, 0.5), 0.05, "**no**; 2 cores can give 1.67 x at most, 1.50 of 2 cores were busy"),
+        ((22_000, 1.5, 0.5), 0.03, "**no**"),
+    ],
+)
+def test_what_two_processes_could_not_have_is_said_where_the_figures_show_it(tmp_path, peers, two, worker_cpu, said):
+    made = Results(tmp_path / "performance.json")
+    made.begin(FACTS)
+    made.add(Key(OURS, "consumer", "drain"), {"rate": 20_000, "worker_cpu": worker_cpu, "server_cpu": 0.01})
+    made.add(Key(OURS, "consumer", "two"), dict(zip(("rate", "cores", "server_cores"), two, strict=True)))
+    row = next(line for line in claims(made, peers).splitlines() if "no-op jobs, AsyncConsumer" in line)
+    assert row.endswith(f"| at least 1.8 x | {said} |")
+
+
 def test_a_claim_without_a_peer_to_compare_with_is_left_out(results, peers):
     lonely = Claim("alone", ours("consumer", "drain", "rate"), 1, fastest(SENDING[0]))
     assert lonely.row(results, peers) is None
