@@ -39,7 +39,7 @@ class Proxy:
     """Listens on a free loopback port and forwards to ``target``, as the attributes say at that moment."""
 
     def __init__(self, target: int) -> None:
-        """``target``: the server's port on the loopback address."""
+        """``target``: the server's port on the loopback address; 0: there is none, whoever connects is sent away."""
         self.target = target
         #: Seconds by which a chunk is late, asked for each chunk and direction.
         self.delay: Callable[[], float] = lambda: 0.0
