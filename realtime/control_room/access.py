@@ -12,6 +12,8 @@ from django.apps import apps
 from django.contrib.auth.views import redirect_to_login
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import render
+from django.urls import reverse
+from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
@@ -72,7 +74,7 @@ def guarded(view: View, right: Right) -> View:
     @wraps(view)
     def inner(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         if not request.user.is_authenticated:
-            return redirect_to_login(request.get_full_path())
+            return redirect_to_login(back(request) if request.method == "POST" else request.get_full_path())
         access = access_of(request.user)
         request.access = access  # type: ignore[attr-defined]
         if not access.allows(right):
@@ -86,6 +88,14 @@ def guarded(view: View, right: Right) -> View:
             return refusal(request, f"The job store does not answer: {error}", status=503)
 
     return inner
+
+
+def back(request: HttpRequest) -> str:
+    """Where the person who POSTed came from: the form's ``next``, if it is a page of this site."""
+    there = request.POST.get("next", "")
+    if url_has_allowed_host_and_scheme(there, allowed_hosts=None, require_https=request.is_secure()):
+        return there
+    return reverse("control_room:overview")
 
 
 def refusal(request: HttpRequest, sentence: str, *, status: int) -> HttpResponse:

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.urls import reverse
-from django.views.decorators.http import require_POST
 
 from retrying.job import State
 
 from . import asking, runs
-from .access import guarded, record, refusal
+from .access import action, guarded, record, refusal
 from .filters import Filters
 from .forms import filters_of, problem_of, rate_of
 from .job import known
@@ -25,7 +24,7 @@ TICKED = 1000
 LOGGED = 50
 
 
-@require_POST
+@action("view")
 def one(request: HttpRequest, channel: str, job_id: str, verb: str) -> HttpResponseBase:
     """Do something to one job, as it was ``seen``."""
     if verb not in VERBS:
@@ -70,7 +69,7 @@ def _now(state: State | None, seen: str) -> str:
     return words.get(state, f"has {just}become {state}")
 
 
-@require_POST
+@action("view")
 def many(request: HttpRequest) -> HttpResponseBase:
     """``do`` is a verb and "selected" or "all"; ``job``: what was ticked; ``filter-...``: what the list showed."""
     name, _, scope = request.POST.get("do", "").partition(" ")

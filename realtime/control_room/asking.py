@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.urls import reverse
-from django.utils.http import url_has_allowed_host_and_scheme
 
 from . import screens
+from .access import back
 
 #: What the form of the question adds to what was POSTed before.
 SURE = "sure"
@@ -40,11 +39,3 @@ def done(request: HttpRequest, sentence: str, *, ok: bool = True, to: str = "") 
     answer = HttpResponseRedirect(to or back(request))
     answer.status_code = 303
     return answer
-
-
-def back(request: HttpRequest) -> str:
-    """Where the person came from: the form's ``next``, if it is a page of this site."""
-    there = request.POST.get("next", "")
-    if url_has_allowed_host_and_scheme(there, allowed_hosts=None, require_https=request.is_secure()):
-        return there
-    return reverse("control_room:overview")

@@ -15,7 +15,6 @@ from typing import Any
 from django.core import signing
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, QueryDict
 from django.urls import reverse
-from django.views.decorators.http import require_POST
 
 from retrying import jobs
 from retrying.find import Finding, find
@@ -23,7 +22,7 @@ from retrying.job import State, from_ms
 from retrying.redact import redact
 
 from . import asking, screens
-from .access import guarded, record, refusal
+from .access import action, guarded, record, refusal
 from .filters import Filters
 from .forms import filters_of, problem_of, rate_of
 from .verbs import VERBS, Outcome, Verb, apply, jobs_in_words, report
@@ -128,7 +127,7 @@ class Run:
             self.cursor, self.over = found.cursor or "", found.cursor is None
 
 
-@require_POST
+@action("view")
 def run(request: HttpRequest) -> HttpResponseBase:
     """The next piece of a run."""
     try:

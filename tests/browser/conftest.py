@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect, sync_playwright
 
+from tests.browser.control_room import USER, ControlRoom, Work, allow
 from tests.browser.pages import DeliveriesPage
 from tests.browser.running import Site
 
@@ -135,6 +137,31 @@ def page(new_page: Callable[..., DeliveriesPage]) -> DeliveriesPage:
     page = new_page()
     page.open()
     return page
+
+
+@pytest.fixture(scope="module")
+def operator(chromium: Browser, site: Site) -> dict[str, object]:
+    """The cookies of somebody who is staff."""
+    context = chromium.new_context()
+    context.new_page().goto(site.sign_in_link(USER))
+    state = context.storage_state()
+    context.close()
+    return dict(state)
+
+
+@pytest.fixture
+def room(new_context: Callable[..., BrowserContext], operator: dict[str, object], site: Site) -> ControlRoom:
+    """The control room of somebody who may do everything there."""
+    allow(site, USER, "view", "manage", "purge")
+    return ControlRoom(new_context(storage_state=operator).new_page(), site.origin)
+
+
+@pytest.fixture
+def work(site: Site) -> Iterator[Work]:
+    """A channel that nobody else uses, and nobody consumes."""
+    found = Work(site, f"jobs.{secrets.token_hex(4)}")
+    yield found
+    found.store.connections.close()
 
 
 FAILED = pytest.StashKey[bool]()

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import secrets
+from typing import Any
+
 from playwright.sync_api import Locator, Page, expect
 
+from retrying.store import Store
+from retrying.store.calls import Burial, Lease, NewJob
 from tests.browser.running import Site
 
+#: Who is signed in; see ``allow``.
+USER = "operator"
 SCREENS = ("", "channels/", "channels/deliveries/", "workers/", "schedules/")
 
 
@@ -54,3 +61,36 @@ def allow(site: Site, user: str, *permissions: str) -> None:
             user,
             f"{name}_control_room",
         )
+
+
+class Work:
+    """A channel of one test, in the site's store."""
+
+    def __init__(self, site: Site, channel: str) -> None:
+        self.store = Store({"address": site.valkey.url})
+        self.channel = channel
+
+    def put(self, *ids: str, payload: bytes = b"\x82\xa4type\xa7work.do\xa1n\x01", **job: Any) -> None:
+        for first in range(0, len(ids), 1000):
+            some = [NewJob(id=id, payload=payload, **job) for id in ids[first : first + 1000]]
+            self.store.run(self.store.enqueue(self.channel, some))
+
+    def take(self, count: int) -> list[Lease]:
+        token = secrets.token_hex(8)
+        claim = self.store.run(self.store.claim(self.channel, "host:1:w", token, wanted=count))
+        return [Lease(job.id, token) for job in claim.jobs]
+
+    def succeed(self, *leases: Lease, keep: int = 0) -> None:
+        self.store.run(self.store.claim(self.channel, "w", "end", wanted=0, succeeded=leases, keep=keep))
+
+    def kill(self, *ids: str, error: str = "OSError: torn", trace: str = "", **job: Any) -> None:
+        self.put(*ids, **job)
+        trace = trace or f"builtins.OSError\nTraceback (most recent call last):\n{error}\n"
+        for _ in range(0, len(ids), 1000):
+            burials = [Burial(it, "no attempts left", error, 5, trace, "work.do") for it in self.take(1000)]
+            self.store.run(self.store.bury(self.channel, burials))
+
+    def counts(self) -> tuple[int, int, int]:
+        """Dead, scheduled, ready."""
+        found = self.store.run(self.store.counts(self.channel))
+        return found.dead, found.scheduled, found.ready

@@ -7,33 +7,16 @@ import secrets
 from collections.abc import Callable
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, expect
+from playwright.sync_api import BrowserContext, expect
 
 from tests.browser.conftest import Complaints
-from tests.browser.control_room import SCREENS, ControlRoom, allow
+from tests.browser.control_room import SCREENS, USER, ControlRoom, allow
 from tests.browser.running import Site, wait_until
 from tests.browser.test_accessibility import audit
 
 pytestmark = pytest.mark.browser
 
-USER = "operator"
 SOCKET = re.compile("/ws/control-room/")
-
-
-@pytest.fixture(scope="module")
-def operator(chromium: Browser, site: Site) -> dict[str, object]:
-    """The cookies of somebody who may do everything in the control room."""
-    context = chromium.new_context()
-    context.new_page().goto(site.sign_in_link(USER))
-    state = context.storage_state()
-    context.close()
-    return dict(state)
-
-
-@pytest.fixture
-def room(new_context: Callable[..., BrowserContext], operator: dict[str, object], site: Site) -> ControlRoom:
-    allow(site, USER, "view", "manage", "purge")
-    return ControlRoom(new_context(storage_state=operator).new_page(), site.origin)
 
 
 class Elsewhere:

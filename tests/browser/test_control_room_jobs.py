@@ -3,80 +3,19 @@
 from __future__ import annotations
 
 import re
-import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, expect
+from playwright.sync_api import BrowserContext, expect
 
-from retrying.store import Store
-from retrying.store.calls import Burial, Lease, NewJob
-from tests.browser.control_room import ControlRoom, allow
+from tests.browser.control_room import USER, ControlRoom, Work, allow
 from tests.browser.running import Site
 from tests.browser.test_accessibility import audit
 from tests.conftest import wait_for
 from tests.processes import RunWorker
 
 pytestmark = pytest.mark.browser
-
-USER = "job-operator"
-
-
-@pytest.fixture(scope="module")
-def operator(chromium: Browser, site: Site) -> dict[str, object]:
-    """The cookies of somebody who is staff."""
-    context = chromium.new_context()
-    context.new_page().goto(site.sign_in_link(USER))
-    state = context.storage_state()
-    context.close()
-    return dict(state)
-
-
-@pytest.fixture
-def room(new_context: Callable[..., BrowserContext], operator: dict[str, object], site: Site) -> ControlRoom:
-    allow(site, USER, "view", "manage", "purge")
-    return ControlRoom(new_context(storage_state=operator).new_page(), site.origin)
-
-
-class Work:
-    """A channel of one test, in the site's store."""
-
-    def __init__(self, site: Site, channel: str) -> None:
-        self.store = Store({"address": site.valkey.url})
-        self.channel = channel
-
-    def put(self, *ids: str, payload: bytes = b"\x82\xa4type\xa7work.do\xa1n\x01", topic: str | None = None) -> None:
-        for first in range(0, len(ids), 1000):
-            some = [NewJob(id=id, payload=payload, topic=topic) for id in ids[first : first + 1000]]
-            self.store.run(self.store.enqueue(self.channel, some))
-
-    def take(self, count: int) -> list[Lease]:
-        token = secrets.token_hex(8)
-        claim = self.store.run(self.store.claim(self.channel, "host:1:w", token, wanted=count))
-        return [Lease(job.id, token) for job in claim.jobs]
-
-    def kill(self, *ids: str, error: str = "OSError: torn", topic: str | None = None) -> None:
-        self.put(*ids, topic=topic)
-        for _ in range(0, len(ids), 1000):
-            trace = f"builtins.OSError\nTraceback (most recent call last):\n{error}\n"
-            leases = self.take(1000)
-            self.store.run(
-                self.store.bury(
-                    self.channel, [Burial(it, "no attempts left", error, 5, trace, "work.do") for it in leases]
-                )
-            )
-
-    def counts(self) -> tuple[int, int, int]:
-        found = self.store.run(self.store.counts(self.channel))
-        return found.dead, found.scheduled, found.ready
-
-
-@pytest.fixture
-def work(site: Site) -> Iterator[Work]:
-    found = Work(site, f"jobs.{secrets.token_hex(4)}")
-    yield found
-    found.store.connections.close()
 
 
 def test_axe_finds_nothing_and_a_phone_has_room(room: ControlRoom, work: Work) -> None:
@@ -160,7 +99,7 @@ def test_a_job_is_watched_to_its_end_and_its_button_comes_too_late(room: Control
     )
     expect(badge).to_have_text("running")
     expect(room.page.get_by_role("progressbar", name="Progress")).to_have_attribute("value", "0.500")
-    work.store.run(work.store.claim(work.channel, "w", "end", wanted=0, succeeded=leases))
+    work.succeed(*leases)
     room.confirm("Cancel this ready job?", "Cancel")
     room.expect_said("It has just succeeded; nothing was done.")
 

@@ -25,34 +25,43 @@ async function ask(dialog, form, submitter) {
   try {
     const response = await fetch(address, { method: "POST", body: new FormData(form, submitter) });
     const page = new DOMParser().parseFromString(await response.text(), "text/html");
-    const question = page.querySelector("h1");
     const answer = page.querySelector("form.confirm");
-    if (answer) dialog.replaceChildren(heading(question), document.adoptNode(answer));
-    else dialog.replaceChildren(heading(question), refusal(response));
+    if (answer) dialog.replaceChildren(heading(page.querySelector("h1").textContent), document.adoptNode(answer));
+    else dialog.replaceChildren(...refusal(response, page));
   } catch {
-    dialog.replaceChildren(heading(null), refusal(null));
+    dialog.replaceChildren(heading("The server does not answer."), close("Close; nothing was done"));
   }
   submitter?.removeAttribute("aria-busy");
   dialog.showModal();
   dialog.querySelector(".confirm-buttons > *")?.focus();
 }
 
-function heading(found) {
+function heading(words) {
   const made = document.createElement("h1");
   made.id = "question";
-  made.textContent = found?.textContent.trim() || "The server does not answer.";
+  made.textContent = words.trim();
   return made;
 }
 
-/** Why there is no question: the server refused, or is not there. */
-function refusal(response) {
+/** Why there is no question: nobody is signed in any more, there was nothing to ask, or the server refused. */
+function refusal(response, page) {
+  const said = page.querySelector("main > .notices");
+  if (said) return [heading(said.textContent), close("Close")];
+  if (response.redirected) {
+    return [heading("Nothing was done: you are not signed in any more. Reload the page to sign in."), close("Close")];
+  }
+  const words = page.querySelectorAll("main > p:not([hidden])");
+  return [heading(page.querySelector("h1")?.textContent ?? "The server refused."), ...words, close("Close")];
+}
+
+function close(words) {
   const box = document.createElement("div");
   box.className = "confirm-buttons";
-  const close = document.createElement("button");
-  close.type = "button";
-  close.className = "button";
-  close.dataset.close = "";
-  close.textContent = response ? "Close" : "Close; nothing was done";
-  box.append(close);
+  const button = document.createElement("button");
+  button.type = "button";
+  button.className = "button";
+  button.dataset.close = "";
+  button.textContent = words;
+  box.append(button);
   return box;
 }

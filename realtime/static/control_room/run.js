@@ -23,7 +23,8 @@ async function go() {
       const page = new DOMParser().parseFromString(await response.text(), "text/html");
       const next = page.querySelector("#run");
       if (!next) {
-        say(page.querySelector("main p")?.textContent ?? "The server refused to go on.");
+        const refused = page.querySelector("#main > p:not([hidden])")?.textContent ?? "The server refused to go on.";
+        say(response.redirected ? "You are not signed in any more. What was done is done; the rest can be begun anew." : refused);
         break;
       }
       box.replaceChildren(...next.childNodes);
