@@ -58,6 +58,15 @@ def workers(server: Server, channels: Sequence[str], concurrency: int, processes
         ]  # fmt: skip
 
 
+@contextmanager
+def ready(server: Server, channels: Sequence[str], concurrency: int) -> Iterator[Process]:
+    """One worker that has started. RuntimeError when it does not."""
+    with workers(server, channels, concurrency) as (worker,):
+        if not wait_until(lambda: "is ready" in worker.printed(4000), PATIENCE, every=0.1):
+            raise RuntimeError(f"the worker is not ready: {worker.printed()}")
+        yield worker
+
+
 class Drain:
     """`cost` of jobs that wait in `channels` while workers run them down to `rest` waiting ones."""
 
@@ -132,9 +141,7 @@ def idle(server: Server, channels: Sequence[str], seconds: float = 5.0) -> Mappi
     """Of one worker with nothing to do: percent of a processor, commands and requests a second, MiB."""
     from .measure import resident
 
-    with workers(server, channels, 1) as (worker,):
-        if not wait_until(lambda: "is ready" in worker.printed(4000), PATIENCE, every=0.1):
-            raise RuntimeError(f"the worker is not ready: {worker.printed()}")
+    with ready(server, channels, 1) as worker:
         time.sleep(3)  # what it does once is over
         first = Moment(time.monotonic(), 0, cpu_seconds(worker.pid), server.use())
         time.sleep(seconds)

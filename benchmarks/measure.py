@@ -273,7 +273,8 @@ class Server:
         assert directory is not None
         self._valkey = Valkey(directory, appendonly=self.persistence != "off")
         self._valkey.start()
-        self._client = redis.Redis.from_url(self._valkey.url)
+        # A server that frees three million jobs answers late.
+        self._client = redis.Redis.from_url(self._valkey.url, socket_timeout=60)
         if self.persistence == "always":
             self._client.config_set("appendfsync", "always")
         return self

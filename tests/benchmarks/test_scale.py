@@ -34,6 +34,17 @@ def test_a_million_scheduled_jobs(axis: str) -> None:
     assert rounds[-1]["longest"] <= SCRIPT_US, rounds
 
 
+def test_jobs_that_were_due_before_all_were_stored_are_no_measurement() -> None:
+    """However short the time is, it is noticed: nothing is reported that began before it was watched."""
+    code = "from benchmarks import scale as s; s.START_SECONDS, s.storing = 0.01, lambda: 0; raise SystemExit(s.main())"
+    ran = subprocess.run(
+        [sys.executable, "-c", code, "--only", "due", "--point", "2000"],
+        check=False, capture_output=True, text=True, cwd=ROOT, timeout=60,
+    )  # fmt: skip
+    assert (ran.returncode, json.loads(ran.stdout)) == (1, {"due": {}})
+    assert "due 2k: 2000 jobs were due before all were stored and a worker ran" in ran.stderr
+
+
 def test_a_chart_has_a_line_for_each_name() -> None:
     chart = curves("Title & more", "across", "us", {"one": [(1, 10), (1000, 20)], "two": [(1, 3), (3e6, 4)]})
     assert chart.count("<polyline") == 2
