@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from django.urls import include, path
+from django.urls import path
 
-from . import access, channels, overview, schedules, screens, series, workers
+from . import access, actions, channels, dead, job, listing, overview, runs, schedules, screens, series, workers
 
 app_name = "control_room"
 
+ONE_JOB = "job/<str:channel>/<str:job_id>/"
+
 urlpatterns = [
     path("", overview.overview, name="overview"),
+    path("list/", listing.listing, name="jobs"),
+    path("act/", actions.many, name="act"),
+    path("run/", runs.run, name="run"),
+    path(ONE_JOB, job.job, name="job"),
+    path(f"{ONE_JOB}<str:part>.txt", job.download, name="job-text"),
+    path(f"{ONE_JOB}<str:verb>/", actions.one, name="job-action"),
+    path("dead/", dead.dead, name="dead"),
     path("channels/", channels.channels, name="channels"),
     path("channels/<str:name>/", channels.channel, name="channel"),
     path("channels/<str:name>/<str:what>/", channels.act, name="channel-action"),
@@ -19,5 +28,4 @@ urlpatterns = [
     path("schedules/<str:what>/", schedules.act, name="schedule-action"),
     path("parts/<str:name>/", access.page(screens.part_view), name="parts"),
     path("series/", series.series, name="series"),
-    path("", include("realtime.control_room.room_urls")),
 ]

@@ -118,7 +118,7 @@ def _memory(info: Info, config: Info) -> Iterator[Finding]:
         limit, of_what = int(info.get("total_system_memory", 0)), "the machine's memory"
     used = int(info.get("used_memory", 0))
     if limit and used >= NEARLY_FULL * limit:
-        share = f"{used / limit:.0%} of {of_what} ({limit / 2**20:.0f} MiB)"
+        share = f"{100 * used / limit:.0f} % of {of_what} ({limit / 2**20:.0f} MiB)"
         text = f"The server uses {share}: when it is full, enqueue is refused."
         advice = "Give it more memory, start more workers, or purge: manage.py retrying purge CHANNEL --state dead."
         yield (_problem if used >= FULL * limit else _warning)(text, advice)

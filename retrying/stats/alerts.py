@@ -116,7 +116,7 @@ def _of_channel(one: ChannelStats, limits: Thresholds) -> Iterator[Alert]:
     rate, tally = one.failure_rate or 0.0, one.recent.tally
     attempts = tally.failed + tally.succeeded
     if (limit := limits.failure_rate) is not None and rate > limit and attempts >= MIN_ATTEMPTS:
-        text = f"{rate:.0%} of the last {attempts} attempts of {name} failed"
+        text = f"{100 * rate:.0f} % of the last {attempts} attempts of {name} failed"
         advice = f"look at what they raised: python manage.py retrying jobs {name} --state scheduled (or dead)"
         yield Alert(kind="failure_rate", channel=name, text=text, advice=advice, value=rate, threshold=limit)
 

@@ -324,6 +324,12 @@ def test_what_is_an_alert(settings: Any, values: dict[str, Any], kinds: list[str
     assert all(one.text and one.advice and one.value > one.threshold for one in found)
 
 
+def test_shares_are_written_as_on_the_pages(settings: Any) -> None:
+    settings.RETRYING = {**settings.RETRYING, "ALERTS": {}}
+    (found,) = stats.alerts(found=[sample(minute=Tally(failed=47, succeeded=3))])
+    assert found.text == f"94 % of the last 50 attempts of {CHANNEL} failed"
+
+
 def test_a_channel_has_thresholds_of_its_own(settings: Any) -> None:
     settings.RETRYING = {
         **settings.RETRYING, "ALERTS": {"backlog": 5}, "CHANNELS": {CHANNEL: {"alerts": {"oldest_seconds": None}}}
