@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from . import reconnect
 from .exceptions import RetryingError
@@ -36,7 +36,8 @@ class Link:
             except (RetryingError, RedisError, OSError) as error:
                 if not self.down:
                     self.down = True
-                    logger.warning("the job store does not answer, trying again channel=%s: %s", self._channel, error)
+                    what = "refuses a request" if isinstance(error, ResponseError) else "does not answer"
+                    logger.warning("the job store %s, trying again channel=%s: %s", what, self._channel, error)
                 await asyncio.sleep(reconnect.delay(failures))
                 failures += 1
             else:
