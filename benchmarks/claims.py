@@ -53,7 +53,7 @@ class Claim:
             name, other = found
             if not self.shown_only:
                 compared = figure.median - other.median if self.difference else figure.median / other.median
-            beside = f"{name}: {_number(other.median)}"
+            beside = f"{name}: {_number(other.median * self.scale)}"
         unit = self.unit or (" x" if self.reference is not None else "")
         met = compared <= self.bound if self.at_most else compared >= self.bound
         verdict = "yes" if met else (self.excuse and self.excuse(results)) or "**no**"
@@ -193,6 +193,10 @@ CLAIMS = (
             (ASYNCIO, "unmodified consumer, no uvloop", 90),
             (OWN, "BackgroundConsumer", 25),
         )
+    ),
+    Claim(
+        "worker CPU of a BackgroundConsumer beside an unmodified AsyncConsumer's",
+        ours(OWN, "drain", "worker_cpu"), 0.42, row_of(OURS, CONSUMER, "drain", "worker_cpu"), at_most=True, scale=1000,
     ),
 )  # fmt: skip
 

@@ -126,7 +126,7 @@ def document(results: Results, peers: dict[str, Peer]) -> str:
         table(results, peers, LATENCY),
         "### Two worker processes",
         TWO_PROCESSES,
-        table(results, peers, PROCESSES),
+        table(results, peers, PROCESSES, of="two"),
         "### What a job and an idle worker cost",
         "For each job of the drain, and for a worker that has nothing to do.",
         table(results, peers, WORKING, by=SPEED[0]),

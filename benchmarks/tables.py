@@ -37,6 +37,8 @@ class Column:
     format: Format = short
     spread: bool = False
     persistence: str = "off"
+    #: Less is better: peers are ordered so.
+    low: bool = False
 
     def text(self, results: Results, peer: str, variant: str) -> str:
         key = Key(peer, variant, self.measure, self.persistence)
@@ -59,7 +61,7 @@ SPEED = (
     Column("idle worker, MiB", "latency", ("idle_memory",), whole),
 )
 LATENCY = (
-    Column("p50, ms", "latency", ("p50",)),
+    Column("p50, ms", "latency", ("p50",), low=True),
     Column("p99, ms", "latency", ("p99",)),
     Column("sends", "latency", ("sends",), whole),
 )
@@ -113,12 +115,19 @@ PERSISTENCE = (
 )
 
 
-def table(results: Results, peers: dict[str, Peer], columns: Sequence[Column], *, by: Column | None = None) -> str:
-    """Every variant that has a figure in one of the columns: ours, the peers by one of them, the floor at last."""
+def table(
+    results: Results, peers: dict[str, Peer], columns: Sequence[Column], *, by: Column | None = None, of: str = ""
+) -> str:
+    """Every variant that has a figure in one of the columns (in one of the measurement `of`): ours, the peers by one of
+    them, the floor at last."""
     rows = [
         [_name(peer, variant, results, columns), *(column.text(results, peer.name, variant.name) for column in columns)]
         for peer, variant in ordered(results, peers, by or columns[0])
-        if any(_key(column, peer, variant) in results.cells for column in columns)
+        if any(
+            _key(column, peer, variant) in results.cells
+            for column in columns
+            if column.measure == (of or column.measure)
+        )
     ]
     return markdown(["", *(column.title for column in columns)], rows)
 
@@ -130,7 +139,8 @@ def ordered(results: Results, peers: dict[str, Peer], column: Column) -> list[tu
         peer, variant = pair
         figure = results.figure(_key(column, peer, variant), column.names[0])
         group = 0 if peer.name == OURS else 2 if peer.name == "raw" else 1
-        return group, -figure.median if figure and group == 1 else 0.0
+        sign = 1 if column.low else -1
+        return group, sign * figure.median if figure and group == 1 else 0.0
 
     return sorted(((peer, variant) for peer in peers.values() for variant in peer.variants.values()), key=place)
 
