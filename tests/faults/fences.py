@@ -118,6 +118,13 @@ FENCES = (
         (_STORE + "same_id_twice_is_one_job",),
     ),
     Fence(
+        "a known id is stored again when it comes alone and without options",
+        _LUA + "enqueue.lua",
+        "if call('EXISTS', JOB .. id) == 0 then",
+        "if id ~= 'never' then",
+        (_STORE + "same_id_is_known_in_every_state",),
+    ),
+    Fence(
         "a retry begins before it is due",
         _LUA + "common.lua",
         "call('ZRANGE', SCHEDULED, '-inf', now, 'BYSCORE', 'LIMIT', 0, limit)",

@@ -44,3 +44,14 @@ def test_a_script_has_what_it_uses_and_no_more(name: str, package: str) -> None:
 def test_what_a_function_uses_comes_with_it() -> None:
     text = scripts._used("local A = 1\nlocal B, C = 2, 3\nlocal function f()\n  return A\nend\nlocal D = 4\n", "f()")
     assert text == "local A = 1\nlocal function f()\n  return A\nend\n"
+
+
+def test_what_a_script_needs_only_below_is_made_below() -> None:
+    first, rest, below = script("enqueue").text.partition(scripts.REST)
+    assert rest
+    assert "local function create(" in first
+    assert "local function create_with(" in below
+    found = words(first)
+    for piece in PIECE.finditer(first):
+        assert any(found.count(one) > 1 for one in (piece[1] or piece[2]).split(", ")), piece[0]
+    assert not {piece[0] for piece in PIECE.finditer(first)} & {piece[0] for piece in PIECE.finditer(below)}

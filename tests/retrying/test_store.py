@@ -139,6 +139,18 @@ def test_new_job(store: Store) -> None:
     assert job.due_at is job.started_at is job.finished_at is None
 
 
+def test_a_job_by_itself_is_stored_like_one_of_many(store: Store) -> None:
+    """In a way of its own."""
+    put(store, "alone")
+    put(store, "b", "c")
+    put(store, "room", capacity=100)
+    whole = [store.run(store.whole(CHANNEL, id)) for id in ("alone", "b", "c", "room")]
+    assert [job.keys() for job in whole] == [whole[0].keys()] * 4
+    orders = [int(job["order"]) for job in whole]
+    assert orders == list(range(orders[0], orders[0] + 4))
+    assert take(store, "T", 9) == ["alone", "b", "c", "room"]
+
+
 def test_same_id_twice_is_one_job(store: Store) -> None:
     first, again = put(store, "a")[0], put(store, "a", priority=50, delay=1000)[0]
     assert first.new

@@ -1,5 +1,6 @@
--- What every script shares; the loader puts what it uses of this between a script's shebang and its body. At the top level
--- stand only functions and `local` lines, each of which may be left out.
+-- What every script shares; the loader puts what it uses of this between a script's shebang and its body, and what only the
+-- part below a line "THE REST" uses there. At the top level stand only functions and `local` lines, each of which may be
+-- left out.
 --
 -- The key map of a channel. All keys begin with KEYS[1], which holds the hash tag {channel}: they are in one slot of a Redis
 -- Cluster. KEYS are two beginnings of keys, and no key: a cluster that moves the slot runs no script of two keys that it
@@ -452,20 +453,23 @@ local function arrive(count)
   return call('HINCRBY', META, 'seq', count) - count + 1
 end
 
--- Store a new job, whose id is unknown, at that place in the order of arrival. `options`, nil or false without: priority,
--- delay (ms) or run_at (ms), expires (ms from now), topic, policy, key, unique (a free name) and hold (nil until it ends,
--- "started", or ms). Returns its order in READY, and the time (ms) when it is due, nil when it is ready. The caller puts
--- it there or in SCHEDULED, and rings when it is ready.
-local function create(id, payload, arrival, options)
+-- Store a new job without options, whose id is unknown, at that place in the order of arrival. Returns its order in READY,
+-- where the caller puts it, and rings.
+local function create(id, payload, arrival)
   tally(ENQUEUED)
   -- 100 - priority in the high bits and the order of arrival in the low 44: exact in a double.
   local order = 100 * 2 ^ 44 + arrival
-  if not options then
-    call('HSET', JOB .. id, 'v', FORMAT, 'state', 'ready', 'payload', payload, 'order', order, 'created', now)
-    return order
-  end
+  call('HSET', JOB .. id, 'v', FORMAT, 'state', 'ready', 'payload', payload, 'order', order, 'created', now)
+  return order
+end
+
+-- The same with `options`: priority, delay (ms) or run_at (ms), expires (ms from now), topic, policy, key, unique (a free
+-- name) and hold (nil until it ends, "started", or ms). Returns its order in READY, and the time (ms) when it is due, nil
+-- when it is ready. The caller puts it there or in SCHEDULED, and rings when it is ready.
+local function create_with(options, id, payload, arrival)
+  tally(ENQUEUED)
   local priority, due = options.priority or 0, options.run_at or now + (options.delay or 0)
-  order = order - priority * 2 ^ 44
+  local order = (100 - priority) * 2 ^ 44 + arrival
   local fields = { 'v', FORMAT, 'state', due > now and 'scheduled' or 'ready', 'payload', payload, 'order', order, 'created', now }
   local function set(name, value)
     fields[#fields + 1] = name

@@ -16,6 +16,18 @@
 -- A crash before it: nothing. After it, reply lost: the same ids again change nothing.
 local WORDS = 3
 local capacity, remembered, piece = tonumber(take()), number(), take()
+
+-- Most often it is one job without options, whose id is unknown: stored before what all others need is made.
+if (piece == 'each' or piece == '') and not capacity and #ARGV == cursor + WORDS and ARGV[#ARGV] == '' then
+  local id = ARGV[cursor + 1]
+  if call('EXISTS', JOB .. id) == 0 then
+    call('ZADD', READY, create(id, ARGV[cursor + 2], arrive(1)), id)
+    ring()
+    record()
+    return { now }
+  end
+end
+-- THE REST
 local batch, first, ttl
 if piece ~= 'each' then
   batch, first, ttl = string.match(piece, '^(%S+) (%d+) (%d+)$')
@@ -93,7 +105,12 @@ for i = 1, count do
       places = count - i + 1
       arrival = arrive(places)
     end
-    local order, due = create(id, payload, arrival, options)
+    local order, due
+    if options then
+      order, due = create_with(options, id, payload, arrival)
+    else
+      order = create(id, payload, arrival)
+    end
     if due then
       scheduled[#scheduled + 1] = due
       scheduled[#scheduled + 1] = id

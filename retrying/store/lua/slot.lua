@@ -32,7 +32,7 @@ for i = 1, count do
       elseif not paused and call('EXISTS', JOB .. id) == 0 then
         made = made + 1
         local job = { priority = priority, run_at = math.max(due, slot), policy = policy ~= '' and policy }
-        local order, later = create(id, payload, arrive(1), job)
+        local order, later = create_with(job, id, payload, arrive(1))
         call('ZADD', later and SCHEDULED or READY, later or order, id)
         ready = ready or not later
         call('HSET', key, 'last', string.format('%.0f', slot))
