@@ -20,7 +20,7 @@ help:
 	@echo "make faults what is broken on purpose, item by item: takes a while and writes the table of docs/guarantees.md (ARGS=)"
 	@echo "make fences breaks each fence once, in a copy, and demands that a test notices (some minutes)"
 	@echo "make soak   a random mix of that, and what it did to memory and connections (SOAK_MINUTES=30)"
-	@echo "make bench  this beside 15 other queues, in environments of their own: 20 minutes on a quiet machine (ARGS=--quick)"
+	@echo "make bench  this beside 15 other queues, in environments of their own: 25 minutes on a quiet machine (ARGS=--quick)"
 	@echo "make bench-quick  whether a job costs more commands, round trips or processor time than committed (ARGS=--write)"
 	@echo "make bench-scale  what a job costs as things grow: an hour on a quiet machine (ARGS='--rounds 1': a quarter of one)"
 	@echo "make bench-sockets  sockets and fan-out beside bare consumers, in daphne and uvicorn: some minutes (ARGS=--write)"

@@ -97,8 +97,9 @@ def machine_full(variant: str) -> Callable[[Results], str]:
             return f"no: the machine is full, {short(busy.median)} of {cores} cores busy"
         most = _most_of(cores, results, variant)
         if most is not None and most < TWICE:
-            used = f"{short(busy.median)} of {cores} cores were busy"
-            return f"**no**; {cores} cores can give {short(most)} x at most, {used}"
+            waited = results.figure(key, "server_waiting")
+            also = f", Valkey waited for one in {waited.median:.0%} of the time" if waited is not None else ""
+            return f"**no**; {cores} cores can give {short(most)} x at most; {short(busy.median)} were busy{also}"
         return ""
 
     return said

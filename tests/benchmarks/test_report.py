@@ -160,7 +160,11 @@ def test_a_latency_stands_beside_the_raw_pop_of_its_run(results, peers):
         ((22_000, 1.9, 0.95), 0.05, "no: Valkey is the limit, 0.95 of its one core busy"),
         ((22_000, 1.9, 0.5), 0.05, "no: the machine is full, 1.90 of 2 cores busy"),
         # 60 us of processor a job: two cores do 33,333 a second, 1.67 times the 20,000 of one process.
-        ((22_000, 1.5, 0.5), 0.05, "**no**; 2 cores can give 1.67 x at most, 1.50 of 2 cores were busy"),
+        (
+            (22_000, 1.5, 0.5),
+            0.05,
+            "**no**; 2 cores can give 1.67 x at most; 1.50 were busy, Valkey waited for one in 25% of the time",
+        ),
         ((22_000, 1.5, 0.5), 0.03, "**no**"),
     ],
 )
@@ -168,7 +172,10 @@ def test_what_two_processes_could_not_have_is_said_where_the_figures_show_it(tmp
     made = Results(tmp_path / "performance.json")
     made.begin(FACTS)
     made.add(Key(OURS, "consumer", "drain"), {"rate": 20_000, "worker_cpu": worker_cpu, "server_cpu": 0.01})
-    made.add(Key(OURS, "consumer", "two"), dict(zip(("rate", "cores", "server_cores"), two, strict=True)))
+    made.add(
+        Key(OURS, "consumer", "two"),
+        {**dict(zip(("rate", "cores", "server_cores"), two, strict=True)), "server_waiting": 0.25},
+    )
     row = next(line for line in claims(made, peers).splitlines() if "no-op jobs, AsyncConsumer" in line)
     assert row.endswith(f"| at least 1.8 x | {said} |")
 
