@@ -43,7 +43,7 @@ class Verb:
     question: str
     #: In a report: "12 jobs were cancelled."
     done: str
-    #: What it means.
+    #: What it means, for one job as for many.
     detail: str
     act: Callable[[str, Sequence[str], State, float | None, str], Outcome]
     destructive: bool = False
@@ -77,19 +77,19 @@ def _purge(channel: str, ids: Sequence[str], state: State, rate: float | None, d
 VERBS = {
     verb.name: verb
     for verb in (
-        Verb("retry", "manage", "Retry {} now?", "made ready at once", "They no longer wait for their time.", _retry),
+        Verb("retry", "manage", "Retry {} now?", "made ready at once", "Without waiting for the due time.", _retry),
         Verb(
             "cancel", "manage", "Cancel {}?", "cancelled, or asked to stop",
-            "They won't run (again). A running one is asked to stop; its handler may still finish.", _cancel,
+            "What waits won't run (again). What runs is asked to stop; its handler may still finish.", _cancel,
             destructive=True,
         ),
         Verb(
             "redrive", "manage", "Redrive {}?", "redriven",
-            "They run again, with all their retries. What made them fail should be mended.", _redrive,
+            "To run again, with all retries. What made it fail should be mended first.", _redrive,
         ),
         Verb(
             "purge", "purge", "Purge {} for good?", "purged",
-            "They are deleted with their arguments and errors. Nothing brings them back.", _purge, destructive=True,
+            "Deleted, with arguments and errors: nothing undoes it.", _purge, destructive=True,
         ),
     )
 }  # fmt: skip

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
+from pathlib import Path
 
+import msgspec
 import pytest
 from playwright.sync_api import Route, expect
 
@@ -48,6 +51,29 @@ def test_a_job_is_purged_and_its_list_is_shown(room: ControlRoom, work: Work, si
     expect(room.page).to_have_url(re.compile(f"list/.*channel={work.channel}"))
     expect(room.page.locator("tbody tr")).to_have_count(1)
     assert logged(site) == "purge: The job was purged."
+
+
+def test_a_job_as_big_as_can_be_is_shown_cut_and_had_whole(room: ControlRoom, work: Work) -> None:
+    """64 KiB of JSON and a traceback of 1 MiB, with what would like to run or to turn the text around."""
+    evil = "<img src=x onerror='window.ran=1'><script>window.ran = 1</script>\u202egnp.exe\x1b[31m "
+    message = {"type": "work.do", "note": evil, "rest": ""}
+    message["rest"] = "x" * (65_536 - len(json.dumps(message, ensure_ascii=False).encode()))
+    trace = "builtins.OSError\n" + evil * 20_000
+    work.kill("a", payload=msgspec.msgpack.encode(message), trace=trace[:1_048_576], error=evil)
+    room.open(f"job/{work.channel}/a/")
+    expect(room.page.locator("pre.code").first).to_contain_text("⟨U+202E⟩gnp.exe\\u001b[31m")
+    expect(room.page.locator("pre.code").last).to_contain_text("⟨U+202E⟩gnp.exe⟨U+001B⟩[31m")
+    expect(room.page.locator("main")).to_contain_text("The first 16,000 of 65,5")
+    expect(room.page.locator("main")).to_contain_text(re.compile("The last 16,000 of 1,048,5"))
+    assert len(room.page.content()) < 150_000
+    assert room.page.evaluate("window.ran") is None
+    assert audit(room.page, "a big job") == []
+    room.page.set_viewport_size({"width": 390, "height": 844})
+    assert room.page.evaluate("document.documentElement.scrollWidth") == 390
+    for link, whole in ((0, json.dumps(message, ensure_ascii=False, indent=2)), (1, trace[:1_048_576])):
+        with room.page.expect_download() as download:
+            room.page.get_by_role("link", name="Download").nth(link).click()
+        assert Path(download.value.path()).read_text() == whole
 
 
 # Lists
@@ -116,7 +142,8 @@ def test_a_run_is_stopped_and_its_report_has_no_violation(room: ControlRoom, wor
 
 def test_a_channel_is_paused_and_resumed_on_its_own_page(room: ControlRoom, work: Work, site: Site) -> None:
     work.put("a", "b")
-    room.open(f"channels/{work.channel}/")
+    room.open("channels/")  # a page is at most a second old: a new channel comes by itself
+    room.page.get_by_role("link", name=work.channel).click()
     room.page.get_by_role("button", name="Pause", exact=True).and_(room.page.locator("main button")).click()
     expect(room.dialog).to_contain_text("2 jobs are ready now; running ones end, new ones are stored, none is lost.")
     room.confirm(f"Pause {work.channel}?", "Pause it")
@@ -160,6 +187,8 @@ def test_every_screen_offers_what_one_may_and_no_more(
 ) -> None:
     work.kill("dead")
     work.put("later", delay=HOUR)
+    room.open("channels/")
+    expect(room.row(f"channel-{work.channel}")).to_be_visible()
     allow(site, USER, "view", *rights)
     worker = {"Quiet", "Stop"}
     manage: dict[str, set[str]] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 import re
 from collections.abc import Callable
 from typing import Any
@@ -268,17 +269,22 @@ def test_what_came_from_outside_is_only_text(admin: Client) -> None:
 
 
 def test_a_long_message_and_a_long_traceback_are_cut_and_can_be_had_whole(admin: Client) -> None:
-    kill("a", arguments={"items": ["x" * 60] * 900}, trace="builtins.ValueError\n" + "line\n" * 200_000)
+    """64 KiB of JSON, and 1 MiB."""
+    message = {"type": "work.do", "items": ["<b>" * 20] * 900, "rest": ""}
+    message["rest"] = "x" * (65_536 - len(json.dumps(message)))
+    assert len(json.dumps(message)) == 65_536
+    kill("a", arguments=message, trace="builtins.ValueError\n" + "line\n" * 209_715 + "E")
     answer = job_page(admin, "a")
     words = text(answer)
     assert "The first 16,000 of " in words
-    assert "The last 16,000 of 1,000,000 characters" in words
+    assert "The last 16,000 of 1,048,576 characters" in words
     assert len(answer.content) < 100_000
     whole = admin.get(f"/jobs/job/{CHANNEL}/a/arguments.txt")
-    assert len(whole.content) > 54_000
+    assert json.loads(whole.content) == message
+    assert "<b>" not in answer.content.decode()
     assert whole["Content-Disposition"].startswith("attachment")
     assert whole["Content-Type"].startswith("text/plain")
-    assert len(admin.get(f"/jobs/job/{CHANNEL}/a/traceback-1.txt").content) > 1_000_000
+    assert len(admin.get(f"/jobs/job/{CHANNEL}/a/traceback-1.txt").content) > 1_048_576
     assert admin.get(f"/jobs/job/{CHANNEL}/a/traceback-2.txt").status_code == 404
     assert admin.get(f"/jobs/job/{CHANNEL}/a/secrets.txt").status_code == 404
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import signal
+import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ import pytest
 from channels.layers import channel_layers
 from django.core.management import CommandError, call_command
 from django.test import Client
+from prometheus_client import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse
 
@@ -190,6 +193,68 @@ def test_beyond_this_machine_metrics_need_the_token(tmp_path: Path, token: None)
         assert fetch(everywhere.port, "/metrics", **BEARER)[0] == 200
     with Probes("127.0.0.1", 0, [tmp_path / "beat"]) as here:
         assert fetch(here.port, "/metrics")[0] == 200
+
+
+def curl(port: int, *options: str) -> str:
+    """/metrics, fetched by the program."""
+    program = shutil.which("curl")
+    assert program, "there is no curl; on Debian: apt-get install curl"
+    command = [program, "--silent", "--show-error", "--fail", "--noproxy", "*", *options]
+    done = subprocess.run(
+        [*command, f"http://127.0.0.1:{port}/metrics"], capture_output=True, text=True, timeout=20, check=True
+    )
+    return done.stdout
+
+
+def wrong(families: Iterable[Metric]) -> list[str]:
+    """What `promtool check metrics` would speak up about, and what makes too many series."""
+    found, seen = [], set()
+    for family in families:
+        name, samples_ = family.name, family.samples
+        if not family.documentation or family.type == "unknown" or not name.startswith("retrying_"):
+            found.append(f"{name} has no help, no type or another prefix")
+        for sample in samples_:
+            series = (sample.name, frozenset(sample.labels.items()))
+            if series in seen:
+                found.append(f"{series} comes twice")
+            seen.add(series)
+            if sample.labels.keys() - {"channel", "state", "outcome", "kind", "le"}:
+                found.append(f"{series} has another label")
+            if not 0 <= sample.value < float("inf"):
+                found.append(f"{series} is {sample.value}")
+            if sample.name.endswith("_total") is not (family.type == "counter"):
+                found.append(f"{sample.name} is a {family.type}")
+        if family.type == "histogram":
+            for channel in {sample.labels["channel"] for sample in samples_}:
+                of = [sample for sample in samples_ if sample.labels["channel"] == channel]
+                buckets = [(float(s.labels["le"]), s.value) for s in of if s.name.endswith("_bucket")]
+                (count,) = [s.value for s in of if s.name.endswith("_count")]
+                cumulative = [number for _, number in buckets]
+                if (
+                    buckets != sorted(buckets)
+                    or cumulative != sorted(cumulative)
+                    or buckets[-1] != (float("inf"), count)
+                ):
+                    found.append(f"{name} of {channel} does not add up: {buckets}, {count} in all")
+    return found
+
+
+def test_curl_fetches_metrics_that_the_parsers_take(tmp_path: Path) -> None:
+    """In both formats, with every kind of metric in it and nothing that a linter would find."""
+    for id in "abc":
+        enqueue(CHANNEL, {"type": "x"}, job_id=id)
+    store = get_layer().store
+    store.run(store.claim(CHANNEL, "w", "T", wanted=2))
+    store.run(store.claim(CHANNEL, "w", "T2", wanted=0, succeeded=[Lease("a", "T")]))
+    with Probes("127.0.0.1", 0, [tmp_path / "beat"]) as probes:
+        plain = curl(probes.port)
+        newer = curl(probes.port, "--header", "Accept: application/openmetrics-text; version=1.0.0")
+    assert newer.endswith("# EOF\n")
+    assert value(samples(plain), "wait_seconds_count") == 2
+    for families in (list(parse(plain)), list(parse_openmetrics(newer))):
+        assert {family.type for family in families} == {"gauge", "counter", "histogram"}
+        assert len(families) >= 14
+        assert wrong(families) == []
 
 
 @contextmanager

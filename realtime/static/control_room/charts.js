@@ -78,7 +78,7 @@ class Charts {
     return {
       width: plot.clientWidth,
       height: plot.clientHeight,
-      padding: [8, 8, 0, 0],
+      padding: [8, 18, 0, 0], // half a time's width, when its line is at the edge
       cursor: { y: false, points: { size: 6 }, drag: { x: false, y: false } },
       legend: { show: true, live: true },
       scales: { y: { range: (_, __, most) => [0, most > 0 ? most * 1.08 : 1] } },

@@ -5,7 +5,7 @@ let stopped = false;
 
 box.addEventListener("click", ({ target }) => {
   if (!target.closest("[data-stop]")) return;
-  stopped = true;
+  stopped = target.closest("[data-stop]").disabled = true;
   say("Stopped. What was done is done; “Continue” goes on with the rest.");
 });
 box.addEventListener("submit", (event) => {
@@ -41,6 +41,7 @@ function going(on) {
   const stop = box.querySelector("[data-stop]");
   if (!stop) return;
   stop.hidden = !on;
+  stop.disabled = stopped;
   box.querySelector(".button.primary").hidden = on;
 }
 
