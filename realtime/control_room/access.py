@@ -15,7 +15,7 @@ from django.shortcuts import render
 from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_POST, require_safe
+from django.views.decorators.http import require_safe
 
 from retrying.exceptions import StoreUnavailable
 
@@ -62,7 +62,18 @@ def action(right: Right) -> Callable[[View], View]:
     """For what changes something: POST only, and only for those who have the right. Sets ``request.access``."""
 
     def decorate(view: View) -> View:
-        return never_cache(require_POST(guarded(view, right)))
+        may = guarded(view, right)
+
+        @wraps(view)
+        def posted(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+            if request.method == "POST":
+                return may(request, *args, **kwargs)
+            words = "This address takes what a button sends, and shows nothing. Nothing was done."
+            answer = refusal(request, words, status=405)
+            answer["Allow"] = "POST"
+            return answer
+
+        return never_cache(posted)
 
     return decorate
 
@@ -100,7 +111,7 @@ def back(request: HttpRequest) -> str:
 
 def refusal(request: HttpRequest, sentence: str, *, status: int) -> HttpResponse:
     """A page that only says why there is nothing else to see."""
-    context = {"sentence": sentence, "status": status, "access": getattr(request, "access", Access())}
+    context = {"sentence": sentence, "status": status, "access": access_of(request.user)}
     return render(request, "control_room/error.html", context, status=status)
 
 

@@ -44,7 +44,7 @@ class ControlRoom:
         self.dialog.get_by_role("button", name=answer).click()
 
     def expect_said(self, words: str) -> None:
-        expect(self.page.locator(".notices[role=status]")).to_contain_text(words)
+        expect(self.page.locator("#said")).to_contain_text(words)
 
 
 def allow(site: Site, user: str, *permissions: str) -> None:

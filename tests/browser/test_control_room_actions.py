@@ -48,6 +48,7 @@ def test_a_job_is_purged_and_its_list_is_shown(room: ControlRoom, work: Work, si
     room.page.get_by_role("button", name="Purge").click()
     room.confirm("Purge this dead job for good?", "Purge")
     room.expect_said("The job was purged.")
+    assert audit(room.page, "what was done") == []
     expect(room.page).to_have_url(re.compile(f"list/.*channel={work.channel}"))
     expect(room.page.locator("tbody tr")).to_have_count(1)
     assert logged(site) == "purge: The job was purged."

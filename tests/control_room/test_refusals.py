@@ -174,6 +174,7 @@ def test_a_change_is_refused_to_everybody_else(change: Change, held: Callable[[]
     for method in ("GET", "HEAD", "PUT", "PATCH", "DELETE"):
         answer = browser(user).generic(method, address, QUERY_STRING="sure=1")
         assert (answer.status_code, answer["Allow"]) == (405, "POST")
+        assert method == "HEAD" or "Nothing was done." in answer.content.decode()
     assert held() == before
     assert LogEntry.objects.count() == 0
 

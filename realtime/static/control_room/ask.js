@@ -45,12 +45,12 @@ function heading(words) {
 
 /** Why there is no question: nobody is signed in any more, there was nothing to ask, or the server refused. */
 function refusal(response, page) {
-  const said = page.querySelector("main > .notices");
+  const said = page.querySelector("#said");
   if (said) return [heading(said.textContent), close("Close")];
   if (response.redirected) {
     return [heading("Nothing was done: you are not signed in any more. Reload the page to sign in."), close("Close")];
   }
-  const words = page.querySelectorAll("main > p:not([hidden])");
+  const words = page.querySelectorAll("main > p:not([hidden], .onwards)");
   return [heading(page.querySelector("h1")?.textContent ?? "The server refused."), ...words, close("Close")];
 }
 
