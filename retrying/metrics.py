@@ -18,6 +18,7 @@ from django.views.decorators.http import require_safe
 from . import stats
 from .conf import get_settings
 from .exceptions import StoreUnavailable
+from .operations import within
 from .stats import Alert, ChannelStats, Histogram, Tally
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 ENDS = ("succeeded", "dead", "cancelled", "expired")
 OUTCOMES = ("succeeded", "failed", "snoozed", "released", "rescued")
 STATES = ("scheduled", "ready", "running", "dead", "finished")
+#: For the store to answer; less than Prometheus' ``scrape_timeout`` of 10 s, so that it learns that the store is down.
+PATIENCE_SECONDS = 5.0
 INSTALL = "metrics need prometheus-client: pip install django-channels-retrying[metrics]"
 
 
@@ -73,11 +76,9 @@ class Collector:
         from prometheus_client.core import GaugeMetricFamily
 
         try:
-            found = stats.channels(using=self._using)
-            alerts = stats.alerts(found=found, using=self._using)
+            found, alerts = within(PATIENCE_SECONDS, self._read)
         except StoreUnavailable:
-            found, alerts = [], []
-            up = 0
+            found, alerts, up = [], [], 0
         else:
             up = 1
         yield GaugeMetricFamily("retrying_store_up", "Whether the job store answered.", value=up)
@@ -85,6 +86,10 @@ class Collector:
             yield from gauges(found, alerts)
             yield from counters(found)
             yield from histograms(found)
+
+    async def _read(self) -> tuple[Sequence[ChannelStats], Sequence[Alert]]:
+        found = await stats.achannels(using=self._using)
+        return found, await stats.aalerts(found=found, using=self._using)
 
 
 def gauges(found: Sequence[ChannelStats], alerts: Sequence[Alert]) -> Iterator[Metric]:

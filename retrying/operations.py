@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Callable, Coroutine, Generator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial, wraps
 from typing import Any, ParamSpec, TypeVar
 
-from .exceptions import RetryingError
+from .exceptions import RetryingError, StoreUnavailable
 from .layers import get_layer
 from .store.calls import Call
 
@@ -69,6 +71,24 @@ def awaitable(operation: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T]]:
     function.__name__ = function.__qualname__ = f"a{make.__name__}"
     function.__doc__ = f"``{make.__name__}`` for async code. {make.__doc__}"
     return _signed(function, make)
+
+
+def within(seconds: float, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """What ``work`` returns, for sync code that is to answer soon: a sync request to a server that never answers takes
+    half a minute, with its repetitions.
+
+    It opens connections of its own, so it is nothing for what is done often. Raises StoreUnavailable after ``seconds``.
+    """
+
+    async def bounded() -> T:
+        try:
+            async with asyncio.timeout(seconds):
+                return await work()
+        except TimeoutError:
+            raise StoreUnavailable(f"the job store did not answer within {seconds:g} s") from None
+
+    with ThreadPoolExecutor(1, "retrying-within") as thread:  # this one may have an event loop
+        return thread.submit(asyncio.run, bounded()).result()
 
 
 def _signed(function: Callable[P, T], make: Callable[P, Steps[Any]]) -> Callable[P, T]:

@@ -54,6 +54,11 @@ class Health:
     advice: str
     alerts: list[Alert]
 
+    @classmethod
+    def without_store(cls, error: StoreUnavailable) -> Health:
+        advice = "see that it runs and that CHANNEL_LAYERS names it; workers go on by themselves when it is back"
+        return cls(ok=False, sentence=str(error), advice=advice, alerts=[])
+
 
 @blocking
 def alerts(*, found: Sequence[ChannelStats] | None = None, using: str = "default") -> Steps[list[Alert]]:
@@ -154,8 +159,7 @@ def _health(found: Sequence[ChannelStats] | None, using: str) -> Steps[Health]:
             found = yield from _channels(("minute", 0), using)
         problems = yield from _alerts(found, using)
     except StoreUnavailable as error:
-        advice = "see that it runs and that CHANNEL_LAYERS names it; workers go on by themselves when it is back"
-        return Health(ok=False, sentence=str(error), advice=advice, alerts=[])
+        return Health.without_store(error)
     if problems:
         worst, others = problems[0], len(problems) - 1
         more = f" (and {others} more alert{'s' if others > 1 else ''})" if others else ""

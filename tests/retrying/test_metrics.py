@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import time
 import urllib.error
@@ -66,6 +67,19 @@ def stopped_store(tmp_path: Path, settings: Any) -> Iterator[None]:
         }
     channel_layers.backends.clear()
     yield
+    channel_layers.backends.clear()
+
+
+@pytest.fixture
+def silent_store(settings: Any) -> Iterator[None]:
+    """It takes connections and never answers: stopped, or behind a firewall that swallows what is sent."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"redis://127.0.0.1:{server.getsockname()[1]}/0"
+        settings.CHANNEL_LAYERS = {
+            "default": {"BACKEND": "retrying.layers.RetryingChannelLayer", "CONFIG": {"hosts": [address]}}
+        }
+        channel_layers.backends.clear()
+        yield
     channel_layers.backends.clear()
 
 
@@ -152,6 +166,20 @@ def test_readiness_depends_on_the_store_and_liveness_does_not(client: Client, st
     assert client.get("/healthz").status_code == 200
     response = client.get("/readyz")
     assert (response.status_code, response.json()["store"]) == (503, "not reachable (StoreUnavailable)")
+
+
+@pytest.mark.alone
+@pytest.mark.parametrize(("path", "status"), [("/healthz", 200), ("/readyz", 503), ("/metrics", 200)])
+def test_a_store_that_never_answers_holds_up_no_probe(
+    client: Client, token: None, silent_store: None, path: str, status: int
+) -> None:
+    """Of a WSGI server as well: the test client calls the views as that does. Prometheus waits for 10 s."""
+    began = time.monotonic()
+    response = client.get(path, headers=BEARER)
+    assert time.monotonic() - began < 8
+    assert response.status_code == status
+    if path == "/metrics":
+        assert samples(response.content.decode()) == {("retrying_store_up", frozenset()): 0}
 
 
 # Workers
@@ -355,3 +383,11 @@ def test_health_without_the_store(stopped_store: None) -> None:
     status, text = say("health")
     assert status == 1
     assert text.startswith("the job store did not answer")
+
+
+@pytest.mark.alone
+def test_health_of_a_store_that_never_answers(silent_store: None) -> None:
+    began = time.monotonic()
+    status, text = say("health", "--json")
+    assert time.monotonic() - began < 8
+    assert (status, json.loads(text)["sentence"]) == (1, "the job store did not answer within 5 s")

@@ -8,6 +8,7 @@ from argparse import ArgumentTypeError, Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, astuple
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -18,18 +19,21 @@ from msgspec import structs
 
 from retrying import jobs, schedule, stats
 from retrying.doctor import Severity, diagnose
-from retrying.exceptions import InvalidJob, RetryingError
+from retrying.exceptions import InvalidJob, RetryingError, StoreUnavailable
 from retrying.find import Match, find
 from retrying.job import Job, State, from_ms
 from retrying.layers import get_layer
 from retrying.many import BATCH, purge_many, redrive_many
 from retrying.message import check_channel
+from retrying.operations import within
 from retrying.stats import ChannelStats, Health
 
 EPILOG = """exit status: 0 done, or healthy; 1 the store does not answer, no such job, the job's state does not
 allow it, or (doctor, health) there are problems; 2 wrong arguments; 3 not confirmed"""
 
 NOT_CONFIRMED = 3
+#: ``health`` waits so long for the store: cron jobs and probes run it.
+HEALTH_SECONDS = 5.0
 #: What a worker can be told, and what it then does, with its next sweep.
 STEER = {
     "quiet": (jobs.quiet_worker, "begins no more jobs"),
@@ -124,7 +128,10 @@ class Command(BaseCommand):
             self._say(stats.health(found=found, using=given.layer))
 
     def health(self, given: Namespace) -> None:
-        found = stats.health(using=given.layer)
+        try:
+            found = within(HEALTH_SECONDS, partial(stats.ahealth, using=given.layer))
+        except StoreUnavailable as error:
+            found = Health.without_store(error)
         if given.json:
             self._print_json({
                 "healthy": found.ok, "sentence": found.sentence, "advice": found.advice,
