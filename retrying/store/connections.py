@@ -241,6 +241,8 @@ class Connections:
             return AsyncCluster(self.server.nodes, **options)
         if self.server.kind is Kind.SENTINEL:
             pool = self._sentinel_pool(redis.asyncio.sentinel, _AsyncSentinelPool, options)
+            for sentinel in pool.sentinel_manager.sentinels:
+                hardened(sentinel.connection_pool)
         else:
             pool = self._pool(redis.asyncio, options)
         return redis.asyncio.Redis(connection_pool=hardened(pool))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import inspect
 import re
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +21,7 @@ from retrying import StoreUnavailable
 from retrying.store import Limits, Store
 from retrying.store.calls import NewJob
 from retrying.store.server import Kind, Server
-from tests.conftest import Effects, wait_for
+from tests.conftest import Effects, await_for, wait_for
 from tests.processes import RunWorker
 from tests.retrying import test_limits, test_unique
 from tests.retrying import test_store as contract
@@ -146,6 +148,49 @@ async def test_async_connections_are_closed(running: Running, server: redis.Redi
     assert new() - before
     await store.connections.aclose()
     wait_for(lambda: not new() - before, "every connection is closed", 5)
+
+
+def left_open(*mains: Coroutine[Any, Any, None]) -> list[str]:
+    """What is open after the event loops that ran them, one each, have ended."""
+    gc.collect()  # what others have left is not ours
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        for main in mains:
+            asyncio.run(main)
+        gc.collect()
+    return [str(one.message) for one in found]
+
+
+def test_nothing_is_left_of_a_request_that_was_given_up_while_it_connected(running: Running) -> None:
+    """Between the moment in which something that it waits for has come, and its next step: the worst one."""
+
+    async def give_up_before(step: int) -> None:
+        store = Store(running.description, prefix="retrying:test")
+        asking: Any = asyncio.create_task(store.arun(store.counts(CHANNEL)))
+        while step and not asking.done():
+            await asyncio.sleep(0)
+            step -= bool(asking._fut_waiter and asking._fut_waiter.done())
+        asking.cancel()
+
+    assert left_open(*(give_up_before(step) for step in range(20))) == []
+
+
+def test_nothing_is_left_of_a_connection_whose_server_says_no_goodbye(running: Running) -> None:
+    server = running.holder()
+
+    async def give_up() -> None:
+        store = Store(running.description, prefix="retrying:test")
+        waiting = asyncio.create_task(store.connections.async_().blpop([store.keys(CHANNEL).bell], timeout=9))
+        await await_for(lambda: "cmd=blpop" in server.ask("CLIENT", "LIST"), "it waits")
+        server.pause()
+        asyncio.get_running_loop().call_later(0.1, server.resume)  # for those who wait for a goodbye in vain
+        waiting.cancel()
+        await asyncio.wait([waiting])
+
+    try:
+        assert left_open(give_up()) == []
+    finally:
+        server.resume()
 
 
 def test_worker(running: Running, server: redis.Redis, redis_url: str, effects: Effects, tmp_path: Path) -> None:
