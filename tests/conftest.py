@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -26,6 +27,10 @@ PATIENCE = 40.0
 # Not for the process of the tests, whichever of them imports asgi.py, which calls it: hypothesis asks gc.get_referrers
 # whether its random numbers will live, and that finds nothing among the objects that are left out.
 garbage.keep_pauses_short = lambda: None
+
+# A shell's background job ignores Ctrl-C, and so would the commands that tests interrupt: they inherit it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -34,8 +34,8 @@ class RoomConsumer(JobTopicsMixin, AsyncJsonWebsocketConsumer):
         if b"closed" in self.scope["query_string"]:
             await self.close()
             return
+        await self.channel_layer.group_add("room", self.channel_name)  # before it is welcomed: tests speak at once then
         await self.accept()
-        await self.channel_layer.group_add("room", self.channel_name)
 
     async def disconnect(self, code: int) -> None:
         await self.channel_layer.group_discard("room", self.channel_name)

@@ -1,4 +1,4 @@
-"""Short leases and delays for the tests of the retry layer, and a store of their own for those of its scripts."""
+"""Short delays for the tests of the retry layer, and a store of their own for those of its scripts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import pytest
 
 from retrying.store import Limits, Store
 
-LEASE = 1.0
+#: Longer than a busy machine lets a worker wait for its turn: who loses a lease by that runs a job twice.
+LEASE = 10.0
 SWEEP = 0.3
 
 QUICK: dict[str, Any] = {
@@ -23,6 +24,12 @@ QUICK: dict[str, Any] = {
 @pytest.fixture(autouse=True)
 def _quick(settings: Any) -> None:
     settings.RETRYING = QUICK
+
+
+@pytest.fixture
+def _short_lease(_quick: None, settings: Any) -> None:
+    """Where a lease is to end, or to be renewed often."""
+    settings.RETRYING = {**QUICK, "LEASE_SECONDS": 2.0}
 
 
 @pytest.fixture

@@ -257,6 +257,7 @@ async def test_receive_waits_for_a_job_and_settles_it(make: Make) -> None:
     assert (counts.ready, counts.running, counts.dead) == (0, 0, 0)
 
 
+@pytest.mark.usefixtures("_short_lease")
 async def test_receive_cancelled_in_the_middle_is_made_good_by_the_next_one(make: Make) -> None:
     """Cancelled between claim and ack, it leaves a job leased to nobody; where no worker runs, nobody else sweeps."""
     layer = make()

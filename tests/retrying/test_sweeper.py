@@ -42,6 +42,7 @@ def commands(server: redis.Redis) -> dict[str, int]:
     return {name.removeprefix("cmdstat_"): each["calls"] for name, each in stats.items() if name != "cmdstat_info"}
 
 
+@pytest.mark.usefixtures("_short_lease")
 async def test_a_layer_that_is_away_does_not_hold_up_the_jobs(
     tmp_path: Path, redis_url: str, settings: Any, caplog: pytest.LogCaptureFixture
 ) -> None:

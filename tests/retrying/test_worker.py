@@ -891,6 +891,7 @@ async def test_general_channel_in_a_group_gets_a_job() -> None:
 # Leases and bells
 
 
+@pytest.mark.usefixtures("_short_lease")
 async def test_handler_that_blocks_the_event_loop_keeps_its_lease() -> None:
     runs: list[int] = []
     stop = threading.Event()
@@ -903,7 +904,7 @@ async def test_handler_that_blocks_the_event_loop_keeps_its_lease() -> None:
 
     def work(_: object) -> None:
         runs.append(current_job().attempt)
-        time.sleep(2.2)
+        time.sleep(4.4)  # two leases
 
     await aenqueue(CHANNEL, MESSAGE, job_id="a", topic="t")
     thread = threading.Thread(target=others)

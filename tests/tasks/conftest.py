@@ -1,4 +1,4 @@
-"""The sample app, and short leases."""
+"""The sample app, and short delays."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import project.insights.tasks  # noqa: F401  (declared with the site's queues, b
 from tests.tasks.sample import tasks
 
 RETRYING: dict[str, Any] = {
-    "LEASE_SECONDS": 2.0,
+    "LEASE_SECONDS": 10.0,
     "SWEEP_SECONDS": 0.2,
     "POLL_SECONDS": 0.5,
     "DEFAULT_POLICY": {"max_retries": 2, "backoff": 5},
