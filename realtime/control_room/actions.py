@@ -9,14 +9,13 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.urls import reverse
 
 from retrying.job import State
+from retrying.verbs import VERBS, VERBS_OF, How, Verb, apply, jobs_in_words, report
 
 from . import asking, runs
 from .access import action, guarded, record, refusal
 from .filters import Filters
 from .forms import filters_of, problem_of, rate_of
 from .job import known
-from .listing import VERBS as VERBS_OF
-from .verbs import VERBS, Verb, apply, jobs_in_words, report
 
 #: Jobs that may be ticked.
 TICKED = 1000
@@ -44,7 +43,7 @@ def _one(request: HttpRequest, channel: str, job_id: str, verb: Verb) -> HttpRes
     if verb.name != "retry" and not asking.asked(request):
         question, yes = verb.question.format(f"this {state} job"), verb.name.capitalize()
         return asking.ask(request, question, verb.detail, yes=yes, danger=verb.destructive)
-    outcome = verb.act(channel, [job_id], state, None, "")
+    outcome = verb.act(channel, [job_id], state, How(reason=asking.REASON))
     if outcome.held:
         words = "It stays dead: another job holds its unique name. Redrive it when that has ended."
         return asking.done(request, words, ok=False)
@@ -94,7 +93,7 @@ def _selected(request: HttpRequest, verb: Verb) -> HttpResponse:
     if not asking.asked(request):
         yes = f"{verb.name.capitalize()} {what}"
         return asking.ask(request, verb.question.format(what), verb.detail, yes=yes, danger=verb.destructive)
-    outcome = apply(verb, ticked, State(filters.state), rate)
+    outcome = apply(verb, ticked, State(filters.state), How(rate=rate, reason=asking.REASON))
     sentence = report(verb, outcome)
     names = " ".join("/".join(job) for job in ticked[:LOGGED])
     words = f"{verb.name}, {what} selected: {sentence} {names}"

@@ -8,6 +8,8 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from . import screens
 from .access import back
 
+#: Said with a cancelled job.
+REASON = "cancelled in the control room"
 #: What the form of the question adds to what was POSTed before.
 SURE = "sure"
 _OWN = (SURE, "csrfmiddlewaretoken")

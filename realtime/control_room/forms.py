@@ -5,10 +5,9 @@ from __future__ import annotations
 from django.http import HttpRequest, QueryDict
 
 from retrying.job import State
+from retrying.verbs import VERBS_OF, Verb
 
 from .filters import Filters
-from .listing import VERBS
-from .verbs import Verb
 
 
 def filters_of(request: HttpRequest) -> Filters:
@@ -24,7 +23,7 @@ def problem_of(filters: Filters, verb: Verb) -> str:
     """Why the verb can't be done to what they leave; "" when it can."""
     if filters.problem:
         return filters.problem
-    if verb.name not in VERBS[State(filters.state)]:
+    if verb.name not in VERBS_OF[State(filters.state)]:
         return f"{verb.name.capitalize()} is nothing that could be done to {filters.state} jobs."
     return ""
 

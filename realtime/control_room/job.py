@@ -16,10 +16,10 @@ from retrying.layers import get_layer
 from retrying.message import check_channel, check_job_id
 from retrying.redact import redact, redact_text
 from retrying.store.calls import Cursor, Position, TopicEvent
+from retrying.verbs import VERBS_OF
 
 from . import related, screens
 from .access import page
-from .listing import VERBS
 from .present import SHOWN, Text, arguments, as_json, cut, why
 
 #: The end of a topic's log that is searched for the job's events, and how many of these are shown.
@@ -123,7 +123,7 @@ def state(query: QueryDict) -> dict[str, Any]:
         "name": found.row.name,
         "why": why(job),
         "known": found,
-        "verbs": VERBS[job.state] if job.created_at else (),
+        "verbs": VERBS_OF[job.state] if job.created_at else (),
         "arguments": cut(as_json(arguments(message), indent=2)) if message is not None else None,
         "payload_bytes": len(found.payload),
         "attempts": attempts(found),

@@ -12,6 +12,7 @@ from retrying import jobs
 from retrying.find import MAX_READ, Finding, find
 from retrying.job import Counts, State
 from retrying.redact import redact
+from retrying.verbs import VERBS_OF
 
 from . import screens
 from .access import page
@@ -19,16 +20,6 @@ from .filters import MERGED, Filters
 from .present import line
 
 PER_PAGE = 50
-#: What can be done to jobs in each state; see ``actions``.
-VERBS = {
-    State.SCHEDULED: ("retry", "cancel"),
-    State.READY: ("cancel",),
-    State.RUNNING: ("cancel",),
-    State.DEAD: ("redrive", "purge"),
-    State.SUCCEEDED: ("purge",),
-    State.CANCELLED: ("purge",),
-    State.EXPIRED: ("purge",),
-}
 PART = "control_room/parts/jobs.html"
 
 
@@ -96,7 +87,7 @@ def _count(sums: list[Counts], state: State) -> int | None:
 def listing(request: HttpRequest) -> HttpResponse:
     """The page. One that has to read messages is made once, not every second."""
     filters = Filters.of(request.GET)
-    verbs = VERBS.get(State(filters.state), ()) if not filters.problem else ()
+    verbs = VERBS_OF.get(State(filters.state), ()) if not filters.problem else ()
     extra = {
         "section": "jobs",
         "filters": filters,

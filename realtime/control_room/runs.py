@@ -20,12 +20,12 @@ from retrying import jobs
 from retrying.find import Finding, find
 from retrying.job import State, from_ms
 from retrying.redact import redact
+from retrying.verbs import VERBS, How, Outcome, Verb, apply, jobs_in_words, report
 
 from . import asking, screens
 from .access import action, guarded, record, refusal
 from .filters import Filters
 from .forms import filters_of, problem_of, rate_of
-from .verbs import VERBS, Outcome, Verb, apply, jobs_in_words, report
 
 #: Jobs looked for at once, and seconds for which a piece of a run works.
 PIECE = 60
@@ -117,7 +117,7 @@ class Run:
         while not self.over and time.monotonic() < until:
             found = _find(filters, self.cursor or None, PIECE)
             these = [(row.job.channel, row.job.id) for row in found.rows]
-            outcome = apply(verb, these, State(filters.state), self.rate, self.due)
+            outcome = apply(verb, these, State(filters.state), How(rate=self.rate, due=self.due, reason=asking.REASON))
             self.looked += found.looked
             self.done += outcome.done
             self.held += outcome.held

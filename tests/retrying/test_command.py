@@ -183,8 +183,8 @@ def test_cancel_asks_a_running_job_to_stop(layer_store: Store) -> None:
 def test_redrive_one_and_all(layer_store: Store) -> None:
     bury(layer_store, 6)
     assert run("redrive", CHANNEL, "dead0", "--noinput") == "dead0 is ready\n"
-    assert run_json("redrive", CHANNEL, "--all", "--limit", "2", "--noinput") == {"redriven": 2}
-    assert run("redrive", CHANNEL, "--all", "--rate", "0.5", "--noinput") == "3 dead letters redriven\n"
+    assert run_json("redrive", CHANNEL, "--all", "--limit", "2", "--noinput") == {"redriven": 2, "left": 0}
+    assert run("redrive", CHANNEL, "--all", "--rate", "0.5", "--noinput") == "3 jobs were redriven.\n"
     counts = jobs.counts(CHANNEL)
     assert (counts.dead, counts.ready + counts.scheduled) == (0, 6)
 
@@ -192,7 +192,7 @@ def test_redrive_one_and_all(layer_store: Store) -> None:
 def test_all_that_match_are_counted_redriven_and_purged(layer_store: Store) -> None:
     bury(layer_store, 3)
     assert run_json("redrive", CHANNEL, "--all", "--error", "ValueError", "--dry-run") == {"matching": 3}
-    assert run("redrive", CHANNEL, "--all", "--key", "none", "--noinput") == "0 dead letters redriven\n"
+    assert run("redrive", CHANNEL, "--all", "--key", "none", "--noinput") == "Nothing was done.\n"
     assert run_json("purge", CHANNEL, "--all", "--error", "OSError", "--noinput") == {"purged": 0, "left": 0}
     assert "for --all" in refused("redrive", CHANNEL, "dead0", "--error", "ValueError", "--noinput")
     found = run_json("redrive", CHANNEL, "--all", "--error", "ValueError", "--limit", "2", "--rate", "0.5", "--noinput")
@@ -207,9 +207,9 @@ def test_purge_one_and_all(layer_store: Store) -> None:
     assert run("purge", CHANNEL, "dead0", "--noinput") == "dead0 purged\n"
     assert "j0 is ready" in refused("purge", CHANNEL, "j0", "--noinput")
     assert "no job dead0" in refused("purge", CHANNEL, "dead0", "--noinput")
-    assert run("purge", CHANNEL, "--all", "--older-than", "1d", "--noinput") == "0 dead jobs purged\n"
-    assert run_json("purge", CHANNEL, "--all", "--noinput") == {"purged": 3}
-    assert run_json("purge", CHANNEL, "--all", "--state", "cancelled", "--noinput") == {"purged": 0}
+    assert run("purge", CHANNEL, "--all", "--older-than", "1d", "--noinput") == "Nothing was done.\n"
+    assert run_json("purge", CHANNEL, "--all", "--noinput") == {"purged": 3, "left": 0}
+    assert run_json("purge", CHANNEL, "--all", "--state", "cancelled", "--noinput") == {"purged": 0, "left": 0}
 
 
 def test_pause_and_resume() -> None:
@@ -217,6 +217,49 @@ def test_pause_and_resume() -> None:
     assert run("pause", CHANNEL) == f"{CHANNEL} is paused (it was already)\n"
     assert run_json("resume", CHANNEL) == {"paused": False, "changed": True}
     assert run("resume", CHANNEL) == f"{CHANNEL} was not paused\n"
+
+
+def test_jobs_of_all_channels_are_listed_and_acted_on(layer_store: Store) -> None:
+    """As the control room does without a channel in its filter."""
+    for channel in ("one", "two"):
+        for n in range(3):
+            enqueue(channel, {"type": "work.do" if n else "work.other"}, job_id=f"{channel}{n}", delay=60)
+    listed = run_json("jobs", "--state", "scheduled")["jobs"]
+    assert {(job["channel"], job["id"]) for job in listed} == {(c, f"{c}{n}") for c in ("one", "two") for n in range(3)}
+    assert run("jobs", "--state", "scheduled").splitlines()[0].split()[:3] == ["channel", "id", "type"]
+    assert run_json("cancel", "--all", "--state", "scheduled", "--type", "work.other", "--dry-run") == {"matching": 2}
+    assert run(
+        "cancel", "--all", "--state", "scheduled", "--type", "work.other", "--noinput", "--reason", "no more"
+    ) == ("2 jobs were cancelled, or asked to stop.\n")
+    found = jobs.get("two", "two0")
+    assert found is not None
+    assert (found.state, found.reason) == (State.CANCELLED, "no more")
+    assert run_json("retry", "--all", "--limit", "3", "--noinput") == {"retried": 3, "left": 0}
+    assert jobs.counts("one").scheduled + jobs.counts("two").scheduled == 1
+    assert run_json("purge", "--all", "--state", "cancelled", "--noinput") == {"purged": 2, "left": 0}
+
+
+def test_dead_letters_of_all_channels_share_a_rate(layer_store: Store) -> None:
+    for channel in ("one", "two"):
+        enqueue(channel, {"type": "work.do"}, job_id=channel)
+        (job,) = layer_store.run(layer_store.claim(channel, "host:1:a", "x", wanted=1)).jobs
+        layer_store.run(layer_store.bury(channel, [Burial(Lease(job.id, "x"), "no attempts left", "", 5)]))
+    assert run("redrive", "--all", "--rate", "0.01", "--noinput") == "2 jobs were redriven.\n"
+    one, two = (jobs.get(channel, channel) for channel in ("one", "two"))
+    assert one is not None
+    assert two is not None
+    assert two.due_at is not None
+    assert 99 < (two.due_at - (one.due_at or two.due_at)).total_seconds() < 101
+
+
+def test_several_jobs_are_named(layer_store: Store) -> None:
+    bury(layer_store, 3)
+    put(1)
+    assert run("redrive", CHANNEL, "dead0", "dead1", "j0", "--noinput") == (
+        "2 jobs were redriven. 1 had moved on and was left alone (1 ready).\n"
+    )
+    assert run_json("purge", CHANNEL, "dead2", "nobody", "--noinput") == {"purged": 1, "left": 1}
+    assert "2 had moved on" in refused("redrive", CHANNEL, "j0", "nobody", "--noinput")
 
 
 # Asking
@@ -252,6 +295,9 @@ def test_yes_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
         (("purge", CHANNEL, "--all", "--older-than", "soon"), "90s"),
         (("purge", CHANNEL, "--all", "--older-than", "9" * 30 + "d"), "longer than"),
         (("purge", CHANNEL, "--all", "--state", "running"), "invalid choice"),
+        (("cancel", CHANNEL, "--all"), "takes --state scheduled, ready, running"),
+        (("redrive", CHANNEL, "j0", "--limit", "3"), "for --all"),
+        (("purge",), "a channel and ids of its jobs, or --all"),
         (("jobs", CHANNEL, "--limit", "-3"), "whole number|expected one"),
     ],
 )

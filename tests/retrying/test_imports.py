@@ -78,6 +78,7 @@ def test_core_imports_nothing_that_is_built_on_it() -> None:
         "limits",
         "testing",
         "management",
+        "cli",
         "doctor",
         "stats",
         "metrics",

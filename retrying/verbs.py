@@ -1,17 +1,38 @@
-"""What can be done to jobs: to some of one channel at once, and in which words that is asked and told."""
+"""What people can do to jobs, in the control room and by ``manage.py retrying``: to some of one channel at once, and in
+which words that is asked and told."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from retrying import many
-from retrying.job import State
+from . import many
+from .job import State
+from .jobs import CANCELLED_ON_REQUEST
 
-#: Said with a cancelled job.
-REASON = "cancelled in the control room"
+#: What can be done to jobs in each state: names of VERBS.
+VERBS_OF = {
+    State.SCHEDULED: ("retry", "cancel"),
+    State.READY: ("cancel",),
+    State.RUNNING: ("cancel",),
+    State.DEAD: ("redrive", "purge"),
+    State.SUCCEEDED: ("purge",),
+    State.CANCELLED: ("purge",),
+    State.EXPIRED: ("purge",),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class How:
+    """``rate``: jobs that are redriven a second; ``due``: when the next of them may start, as the call before told it;
+    ``reason``: why they are cancelled; ``using``: alias of the channel layer."""
+
+    rate: float | None = None
+    due: str = ""
+    reason: str = CANCELLED_ON_REQUEST
+    using: str = "default"
 
 
 @dataclass
@@ -26,6 +47,11 @@ class Outcome:
     held: int = 0
     due: str = ""
 
+    @property
+    def left(self) -> int:
+        """Jobs that were left alone."""
+        return self.held + self.moved.total()
+
     def add(self, other: Outcome) -> None:
         self.done += other.done
         self.moved += other.moved
@@ -35,7 +61,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Verb:
-    """``act(channel, ids, state, rate, due)``: do it to those of these jobs that still are in ``state``."""
+    """``act(channel, ids, state, how)``: do it to those of these jobs that still are in ``state``."""
 
     name: str
     right: Literal["manage", "purge"]
@@ -45,7 +71,7 @@ class Verb:
     done: str
     #: What it means, for one job as for many.
     detail: str
-    act: Callable[[str, Sequence[str], State, float | None, str], Outcome]
+    act: Callable[[str, Sequence[str], State, How], Outcome]
     destructive: bool = False
 
 
@@ -54,24 +80,25 @@ def _count(states: Sequence[State | None], wanted: set[State | None]) -> Outcome
     return Outcome(good, Counter(state for state in states if state not in wanted))
 
 
-def _retry(channel: str, ids: Sequence[str], state: State, rate: float | None, due: str) -> Outcome:
-    return _count(many.retry_now_many(channel, ids), {State.READY})
+def _retry(channel: str, ids: Sequence[str], state: State, how: How) -> Outcome:
+    return _count(many.retry_now_many(channel, ids, using=how.using), {State.READY})
 
 
-def _cancel(channel: str, ids: Sequence[str], state: State, rate: float | None, due: str) -> Outcome:
-    return _count(many.cancel_many(channel, ids, REASON), {State.CANCELLED, State.RUNNING})
+def _cancel(channel: str, ids: Sequence[str], state: State, how: How) -> Outcome:
+    found = many.cancel_many(channel, ids, how.reason, using=how.using)
+    return _count(found, {State.CANCELLED, State.RUNNING})
 
 
-def _redrive(channel: str, ids: Sequence[str], state: State, rate: float | None, due: str) -> Outcome:
-    found = many.redrive_many(channel, ids, rate=rate, due=due)
+def _redrive(channel: str, ids: Sequence[str], state: State, how: How) -> Outcome:
+    found = many.redrive_many(channel, ids, rate=how.rate, due=how.due, using=how.using)
     outcome = _count(found.states, {State.READY, State.SCHEDULED})
     outcome.held, outcome.due = len(found.held), found.due
     outcome.moved -= Counter({State.DEAD: len(found.held)})
     return outcome
 
 
-def _purge(channel: str, ids: Sequence[str], state: State, rate: float | None, due: str) -> Outcome:
-    return _count(many.purge_many(channel, ids, state), {None})
+def _purge(channel: str, ids: Sequence[str], state: State, how: How) -> Outcome:
+    return _count(many.purge_many(channel, ids, state, using=how.using), {None})
 
 
 VERBS = {
@@ -118,14 +145,12 @@ def report(verb: Verb, outcome: Outcome) -> str:
     return " ".join(parts)
 
 
-def apply(
-    verb: Verb, found: Sequence[tuple[str, str]], state: State, rate: float | None = None, due: str = ""
-) -> Outcome:
+def apply(verb: Verb, found: Sequence[tuple[str, str]], state: State, how: How) -> Outcome:
     """Do it to jobs of several channels, (channel, id) each, that were in ``state``."""
-    outcome = Outcome(due=due)
+    outcome = Outcome(due=how.due)
     by_channel: dict[str, list[str]] = {}
     for channel, job_id in found:
         by_channel.setdefault(channel, []).append(job_id)
     for channel, ids in by_channel.items():
-        outcome.add(verb.act(channel, ids, state, rate, outcome.due))
+        outcome.add(verb.act(channel, ids, state, replace(how, due=outcome.due)))
     return outcome
