@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import sys
 from collections import deque
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Coroutine, Sequence
+from typing import TYPE_CHECKING, Any
 
 from .calls import Enqueued, NewJob
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 #: Most jobs and bytes that one request stores: bounds what is in memory, and one script's time on the server.
 MAX_JOBS = 500
 MAX_BYTES = 512 * 1024
+#: So many are not kept waiting for more: the server works on them while this process makes the next ones.
+ENOUGH = 20
 #: Requests on their way at a time: while the server works on one, the next one comes.
 MAX_REQUESTS = 4
 
@@ -26,7 +29,7 @@ class Outbox:
     """Of one channel and event loop.
 
     A job that comes while nothing is on its way goes at once; where several went together before, with all that come in
-    the same turn of the event loop. Those that come meanwhile wait for the reply, or until they fill a request. Each
+    the same turn of the event loop. Those that come meanwhile wait for the reply, or until there are ``ENOUGH``. Each
     caller gets what became of its own.
     """
 
@@ -65,14 +68,14 @@ class Outbox:
         future: asyncio.Future[Enqueued | None] = asyncio.get_running_loop().create_future()
         self._waiting.append((job, future))
         self._bytes += len(job.payload)
-        if (len(self._waiting) >= MAX_JOBS or self._bytes >= MAX_BYTES) and self._requests < MAX_REQUESTS:
+        if (len(self._waiting) >= ENOUGH or self._bytes >= MAX_BYTES) and self._requests < MAX_REQUESTS:
             self._begin(self._next())
         return future
 
     def _begin(self, batch: Sequence[Waiting] = ()) -> None:
         """Send a batch; without one, those that wait when the present turn of the event loop has ended."""
         self._requests += 1
-        task = asyncio.get_running_loop().create_task(self._send(batch))
+        task = _at_once(self._send(batch)) if batch else asyncio.create_task(self._send(batch))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -115,3 +118,10 @@ class Outbox:
             for (_, future), one in zip(batch, found, strict=True):
                 if not future.done():
                     future.set_result(one)
+
+
+def _at_once(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    """A task that has begun: by its turn, all that is sent meanwhile would have been made."""
+    if sys.version_info >= (3, 12):
+        return asyncio.Task(work, loop=asyncio.get_running_loop(), eager_start=True)
+    return asyncio.create_task(work)
