@@ -55,10 +55,10 @@ def fails(request: HttpRequest, times: int) -> HttpResponse:
 
 @csrf_exempt
 @require_POST
-def busy(request: HttpRequest) -> HttpResponse:
+def busy(request: HttpRequest, seconds: int = BUSY_SECONDS) -> HttpResponse:
     """429 with Retry-After to the first call with one webhook-id, then 200."""
     if _count("busy", request) == 1:
-        return JsonResponse({"busy": True}, status=429, headers={"Retry-After": str(BUSY_SECONDS)})
+        return JsonResponse({"busy": True}, status=429, headers={"Retry-After": str(seconds)})
     return JsonResponse({"received": _webhook_id(request)})
 
 

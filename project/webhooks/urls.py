@@ -22,6 +22,7 @@ if settings.DEBUG:
         path("receivers/succeeds/", receivers.succeeds),
         path("receivers/fails/<int:times>/", receivers.fails),
         path("receivers/busy/", receivers.busy),
+        path("receivers/busy/<int:seconds>/", receivers.busy),
         path("receivers/hangs/", receivers.hangs),
         path("receivers/always-fails/", receivers.always_fails),
     ]

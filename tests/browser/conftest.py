@@ -28,7 +28,7 @@ FLAGS = (
 WATCH_THE_POLICY = """addEventListener("securitypolicyviolation", ({violatedDirective, blockedURI, sourceFile}) =>
     console.error(`policy violated: ${violatedDirective} ${blockedURI} ${sourceFile}`))"""
 
-expect.set_options(timeout=10_000)
+expect.set_options(timeout=30_000)  # states, not durations: a busy machine is not a fault of the page
 
 
 def find_chromium() -> str | None:

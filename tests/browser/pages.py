@@ -10,7 +10,7 @@ from playwright.sync_api import Locator, Page, expect
 from project.streaming.story import STORY
 
 URL_OF_A_DELIVERY = re.compile(r"/deliveries/([0-9a-f]{32})/$")
-FINISH_MS = 20_000
+FINISH_MS = 40_000
 
 JOBS_OF_A_TOPIC = """async topic => {
     const { connect } = await import("/static/realtime/client.js");

@@ -23,10 +23,10 @@ HOST = "127.0.0.1"
 CHANNELS = ("deliveries", "stories", "tasks.default", "tasks.bulk", "tasks.reports")
 BACKOFF_SECONDS = 0.5
 LEASE_SECONDS = 2
-READY_SECONDS = 30
+READY_SECONDS = 60
 
 
-def wait_until(condition: Callable[[], object], description: str, seconds: float = 20.0) -> None:
+def wait_until(condition: Callable[[], object], description: str, seconds: float = 40.0) -> None:
     """Poll until ``condition`` holds. Raises TimeoutError with ``description``."""
     deadline = time.monotonic() + seconds
     while not condition():

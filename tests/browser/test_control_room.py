@@ -197,7 +197,7 @@ def test_a_worker_is_quieted_woken_and_stopped(room: ControlRoom, site: Site) ->
     room.confirm("Stop worker", "Stop it")
     room.expect_said("is asked to stop")
     wait_until(lambda: not any(worker.runs for worker in site.workers), "the worker has stopped")
-    expect(room.page.get_by_text("No live worker.")).to_be_visible(timeout=20_000)
+    expect(room.page.get_by_text("No live worker.")).to_be_visible()
     site.ensure_one_worker()
 
 

@@ -15,7 +15,7 @@ from tests.browser.running import LEASE_SECONDS, Site, wait_until
 
 pytestmark = pytest.mark.browser
 
-RESCUED_MS = (LEASE_SECONDS + 10) * 1000
+RESCUED_MS = (LEASE_SECONDS + 40) * 1000
 
 
 def test_fails_twice_ends_delivered_with_three_attempts_on_the_timeline(page: DeliveriesPage) -> None:
@@ -33,12 +33,12 @@ def test_fails_twice_ends_delivered_with_three_attempts_on_the_timeline(page: De
 
 
 def test_retry_after_is_told_counted_down_and_skipped_by_retry_now(page: DeliveriesPage) -> None:
-    delivery_id = page.deliver("/receivers/busy/")
+    delivery_id = page.deliver("/receivers/busy/40/")
     why = page.attempts.first.locator(".why").first
-    story = r"^429 Too Many Requests, Retry-After 5 s: next attempt \d\d:\d\d:\d\d, retry 1 of 8\."
+    story = r"^429 Too Many Requests, Retry-After 40 s: next attempt \d\d:\d\d:\d\d, retry 1 of 8\."
     expect(why).to_have_text(re.compile(story))
-    expect(page.headline).to_have_text(re.compile(r"^Retry 1 of 8: next attempt in [1-6] s$"))
-    expect(page.row(delivery_id)).to_contain_text(re.compile(r"retry 1 of 8, next attempt in [1-6] s"))
+    expect(page.headline).to_have_text(re.compile(r"^Retry 1 of 8: next attempt in \d+ s$"))
+    expect(page.row(delivery_id)).to_contain_text(re.compile(r"retry 1 of 8, next attempt in \d+ s"))
     expect(page.button("Redeliver")).to_be_disabled()
     due = datetime.fromisoformat(page.json(delivery_id)["job"]["due_at"])
 
@@ -56,11 +56,11 @@ def test_a_countdown_at_zero_says_what_it_waits_for(new_page: Callable[..., Deli
     expect(notice).to_be_visible()
     expect(notice).to_contain_text("No worker is consuming deliveries: start python manage.py runworker deliveries")
 
-    page.send_in(2)
+    page.send_in(8)
     page.deliver()
-    expect(page.headline).to_have_text(re.compile(r"^Accepted: starts in [1-3] s$"))
+    expect(page.headline).to_have_text(re.compile(r"^Accepted: starts in [1-9] s$"))
     expect(page.headline).to_have_text(re.compile("due, waiting for a worker"))
-    site.start_worker()
+    site.ensure_one_worker()
     page.expect_state("Delivered")
     expect(notice).to_be_hidden()
 
@@ -81,7 +81,7 @@ def test_a_scheduled_delivery_is_cancelled_and_redelivered_once(
     site.stop_workers()  # or it may be delivered, and a second redelivery be in order, before the other tab clicks
     page.button("Redeliver").dblclick()
     other_tab.button("Redeliver").click(force=True, no_wait_after=True)
-    site.start_worker()
+    site.ensure_one_worker()
     for tab in (page, other_tab):
         tab.expect_state("Delivered")
         expect(tab.timeline.filter(has_text="Redelivered")).to_have_count(1)
@@ -120,7 +120,7 @@ def test_a_killed_worker_is_lost_and_another_one_rescues(page: DeliveriesPage, s
 
 def test_the_page_reconnects_and_catches_up(page: DeliveriesPage, site: Site, complaints: Complaints) -> None:
     complaints.allow(r"WebSocket connection to .* failed|Failed to load resource: net::ERR")
-    delivery_id = page.deliver("/receivers/busy/")
+    delivery_id = page.deliver("/receivers/busy/10/")
     page.expect_state("Retrying")
 
     def meanwhile() -> None:
@@ -140,11 +140,11 @@ def test_without_the_store_a_delivery_is_kept_and_goes_out_when_it_is_back(page:
         page.deliver()
         expect(page.page.locator("#compose-said")).to_have_text("Kept; it goes out when the store is back.")
         page.expect_state("Kept")
-        expect(page.page.locator("#notice-store")).to_be_visible(timeout=15_000)
+        expect(page.page.locator("#notice-store")).to_be_visible()
     finally:
         site.valkey.start()
     page.expect_state("Delivered")
-    expect(page.page.locator("#notice-store")).to_be_hidden(timeout=15_000)
+    expect(page.page.locator("#notice-store")).to_be_hidden()
 
 
 def test_another_tab_shows_it_live_and_data_is_never_markup(

@@ -17,7 +17,7 @@ from tests.faults.proxy import Proxy
 
 pytestmark = pytest.mark.browser
 
-RESCUED_MS = (LEASE_SECONDS + 15) * 1000
+RESCUED_MS = (LEASE_SECONDS + 40) * 1000
 LOST_SOCKET = r"WebSocket connection to .* failed|Failed to load resource: net::ERR"
 
 NewStoryPage = Callable[..., StoryPage]
