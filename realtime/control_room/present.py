@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from retrying.find import Row
+from retrying.inspection import arguments, as_json
 from retrying.job import Job, State
-from retrying.redact import redact, redact_text
+from retrying.redact import redact_text
 
 #: Characters of arguments in a row, and of a text on a job's page; the whole of it can be downloaded.
 PREVIEW = 140
@@ -34,20 +34,9 @@ def cut(text: str, most: int = SHOWN) -> Text:
     return Text(text[:most], len(text))
 
 
-def arguments(message: dict[str, Any] | None) -> Any:
-    """What a message says beside its type: the arguments of a task, the fields of a consumer's message. Redacted."""
-    if message is None:
-        return None
-    if {"args", "kwargs", "backend", "queue"} <= message.keys():
-        kept: dict[str, Any] = {"args": message["args"], "kwargs": message["kwargs"]}
-    else:
-        kept = {name: value for name, value in message.items() if name != "type"}
-    return redact(kept)
-
-
-def as_json(value: Any, *, indent: int | None = None) -> str:
-    """JSON for people; what isn't JSON (bytes) as Python writes it."""
-    return json.dumps(value, ensure_ascii=False, indent=indent, default=repr)
+def end(text: str, most: int = SHOWN) -> Text:
+    """The end of a text: what matters of a traceback."""
+    return Text(text[-most:], len(text))
 
 
 def preview(message: dict[str, Any] | None) -> str:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from dataclasses import asdict
+from textwrap import indent
 from typing import Any
 
 from django.core.management.base import CommandError
 from msgspec import structs
 
-from .. import jobs as jobs_
 from ..find import Row, find
-from ..job import State
+from ..inspection import Known, arguments, as_json, attempts, events, inspect
+from ..job import State, from_ms
+from ..redact import redact, redact_text
 from . import options
 from .options import Commands
 from .output import Output, plain
@@ -23,7 +26,7 @@ def add(commands: Commands) -> None:
     listing.add_argument("--limit", type=options.whole, default=50, help="at most so many (50)")
     listing.add_argument("--cursor", help="go on where a page ended")
     options.filters(listing)
-    one = commands.add(show, "Show a job.")
+    one = commands.add(show, "Show all of a job: arguments, attempts with tracebacks, times, events; secrets hidden.")
     options.channel(one)
     one.add_argument("job", help="id of the job")
 
@@ -53,23 +56,43 @@ def _line(row: Row) -> dict[str, Any]:
     """What one looks for in a list."""
     job = row.job
     when = job.finished_at or job.due_at or job.started_at or job.created_at
-    why = ": ".join(filter(None, (job.reason, job.error))) or job.worker
+    why = ": ".join(filter(None, (job.reason, redact_text(job.error)))) or job.worker
     return {"id": job.id, "type": row.name, "attempt": job.attempt, "failures": job.failures, "time": when, "why": why}
 
 
 def show(given: Namespace, out: Output) -> None:
-    job = jobs_.get(given.channel, given.job, using=given.layer)
-    if job is None:
+    found = inspect(given.channel, given.job, using=given.layer)
+    if found is None:
         raise unknown(given.channel, given.job)
-    values = plain(structs.asdict(job))
-    del values["duplicate"]  # says something of what enqueue returns only
+    facts, tried = _facts(found), attempts(found)
+    happened = list(reversed(events(found.job, using=given.layer)))
+    message = arguments(found.row.message)
     if out.as_json:
-        out.json(values)
+        out.json({
+            **plain(facts), "arguments": message, "attempts": [asdict(one) for one in tried],
+            "events": [{"at": from_ms(one.at).isoformat(), "event": one.name, **redact(one.data)} for one in happened],
+        })  # fmt: skip
         return
-    width = max(map(len, values))
-    for name, value in values.items():
+    width = max(map(len, facts))
+    for name, value in plain(facts).items():
         if value not in (None, ""):
             out.line(f"{name:{width}}  {value}")
+    out.line(f"{'arguments':{width}}  {as_json(message) if found.row.message is not None else '-'}")
+    for one in tried:
+        out.line(f"\nattempt {one.number}: {one.outcome}{f', {one.worker}' if one.worker else ''}")
+        if one.trace or one.error:
+            out.line(indent(one.trace.strip() or f"{one.error}: {one.said}", "    "))
+    if happened:
+        out.line("\nevents")
+    for event in happened:
+        out.line(f"    {from_ms(event.at):%Y-%m-%d %H:%M:%SZ}  {event.name}  {as_json(redact(event.data))}")
+
+
+def _facts(found: Known) -> dict[str, Any]:
+    facts = {"type": found.row.name, **structs.asdict(found.job)}
+    del facts["duplicate"]  # says something of what enqueue returns only
+    facts["error"] = redact_text(found.job.error)
+    return facts | {"first_started_at": found.first_started_at, "lease_until": found.lease_until}
 
 
 def unknown(channel: str, job_id: str) -> CommandError:

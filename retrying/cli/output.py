@@ -22,7 +22,7 @@ class Output:
         self.as_json = as_json
 
     def line(self, words: str) -> None:
-        self._stdout.write(words)
+        self._stdout.write(_visible(words))
 
     def report(self, values: Mapping[str, Any], words: str) -> None:
         """The same for both."""
@@ -54,6 +54,11 @@ class Output:
             answer = ""
         if answer.strip().lower() not in ("y", "yes"):
             raise CommandError("Nothing was done. (--noinput does not ask.)", returncode=NOT_CONFIRMED)
+
+
+def _visible(words: str) -> str:
+    """What jobs and errors say must not steer a terminal: control characters and marks of direction as escapes."""
+    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in words)
 
 
 def plain(values: Mapping[str, Any]) -> dict[str, Any]:

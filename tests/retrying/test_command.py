@@ -137,6 +137,28 @@ def test_show_tells_what_is_known(layer_store: Store) -> None:
     assert "no job nobody" in refused("show", CHANNEL, "nobody")
 
 
+def test_show_tells_all_that_the_page_of_a_job_does(layer_store: Store) -> None:
+    message = {"type": "work.do", "order": "A-1", "password": "hunter2", "note": "\x1b[2J\u202e"}
+    enqueue(CHANNEL, message, job_id="one", topic="orders")
+    error = f"builtins.ValueError\nTraceback\n  line\nValueError: no, token=sesame {chr(27)}[31m"
+    (job,) = layer_store.run(layer_store.claim(CHANNEL, "host:1:a", "x", wanted=1)).jobs
+    burial = Burial(Lease(job.id, "x"), "no attempts left", "ValueError: no, token=sesame \x1b[31m", 5, trace=error)
+    layer_store.run(layer_store.bury(CHANNEL, [burial]))
+    found = run_json("show", CHANNEL, "one")
+    assert found["arguments"] == {"order": "A-1", "password": "[redacted]", "note": message["note"]}
+    (attempt,) = found["attempts"]
+    assert (attempt["number"], attempt["worker"], attempt["error"]) == (1, "host:1:a", "builtins.ValueError")
+    assert "ValueError: no, token=[redacted]" in attempt["trace"]
+    assert [event["event"] for event in found["events"]][-1] == "dead"
+    text = run("show", CHANNEL, "one") + run("jobs", CHANNEL)
+    assert "A-1" in text
+    assert "\n    Traceback\n      line\n" in text
+    assert not {"hunter2", "sesame"} & set(re.findall(r"\w+", text))
+    assert "\x1b" not in text
+    assert "\u202e" not in text
+    assert r"\x1b[31m" in text
+
+
 def test_workers_are_listed(layer_store: Store) -> None:
     assert "no live workers" in run("workers")
     assert run_json("workers") == []
