@@ -77,6 +77,34 @@ def test_a_job_as_big_as_can_be_is_shown_cut_and_had_whole(room: ControlRoom, wo
         assert Path(download.value.path()).read_text() == whole
 
 
+def test_the_longest_names_fit_a_phone(room: ControlRoom, site: Site, complaints: Complaints) -> None:
+    """Also on buttons, which name what they do it to, and in commands to be typed."""
+    complaints.allow("404")
+    work = Work(site, "w" * 98)
+    work.kill("j" * 100, error=f"{'E' * 200}: {'e' * 300}", trace=f"x.{'E' * 200}\n{'t' * 500}", topic="t" * 90)
+    work.put("ready", key="k" * 100)
+    room.open("channels/")
+    expect(room.row(f"channel-{work.channel}")).to_be_visible()
+    room.page.set_viewport_size({"width": 390, "height": 844})
+    wide = "document.documentElement.scrollWidth"
+    listed = f"list/?channel={work.channel}&state="
+    for path in (
+        "", "channels/", f"channels/{work.channel}/", "dead/", f"job/{work.channel}/{'j' * 100}/",
+        f"job/{work.channel}/ready/", f"job/{work.channel}/unknown/", f"{listed}ready", f"{listed}dead",
+    ):  # fmt: skip
+        room.page.goto(f"{room.origin}/jobs/{path}")
+        expect(room.page.locator("main")).to_contain_text(re.compile("w{98}|E{200}"))
+        assert room.page.evaluate(wide) == 390, path
+    room.page.get_by_role("button", name="Purge all that match").click()
+    expect(room.dialog).to_be_visible()
+    dialog = room.dialog.evaluate("box => [box.scrollWidth, box.clientWidth]")
+    assert dialog[0] == dialog[1]
+    room.dialog.get_by_role("button", name="Purge").click()
+    expect(room.page.locator("#run-words")).to_contain_text("Done. 1 job was purged.")
+    assert room.page.evaluate(wide) == 390
+    work.store.connections.close()
+
+
 # Lists
 
 
