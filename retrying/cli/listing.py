@@ -73,11 +73,7 @@ def show(given: Namespace, out: Output) -> None:
             "events": [{"at": from_ms(one.at).isoformat(), "event": one.name, **redact(one.data)} for one in happened],
         })  # fmt: skip
         return
-    width = max(map(len, facts))
-    for name, value in plain(facts).items():
-        if value not in (None, ""):
-            out.line(f"{name:{width}}  {value}")
-    out.line(f"{'arguments':{width}}  {as_json(message) if found.row.message is not None else '-'}")
+    out.facts({**facts, "arguments": as_json(message) if found.row.message is not None else "can't be decoded"})
     for one in tried:
         out.line(f"\nattempt {one.number}: {one.outcome}{f', {one.worker}' if one.worker else ''}")
         if one.trace or one.error:

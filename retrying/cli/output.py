@@ -46,6 +46,13 @@ class Output:
                 cells = (f"{cell:{width}}" for cell, width in zip(line, widths, strict=True))
                 self.line("  ".join(cells).rstrip())
 
+    def facts(self, values: Mapping[str, Any]) -> None:
+        """One in each line, those that say something."""
+        width = max(map(len, values))
+        for name, value in values.items():
+            if value not in (None, ""):
+                self.line(f"{name:{width}}  {_cell(name, value, most=None)}")
+
     def confirm(self, question: str) -> None:
         """Raises CommandError, with a status of its own, unless the answer is yes."""
         try:
@@ -66,7 +73,7 @@ def plain(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in values.items()}
 
 
-def _cell(name: str, value: object) -> str:
+def _cell(name: str, value: object, *, most: int | None = CELL) -> str:
     if value is None:
         return "-"
     if isinstance(value, datetime):
@@ -74,7 +81,9 @@ def _cell(name: str, value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{100 * value:.1f} %" if name.endswith("_rate") else f"{value:.1f}"
+        if name.endswith("_rate"):
+            return f"{100 * value:.{1 if 0 < value < 0.1 else 0}f} %"
+        return f"{value:.1f}"
     if isinstance(value, (list, tuple)):
         value = ", ".join(map(str, value))
-    return " ".join(str(value).split())[:CELL]
+    return " ".join(str(value).split())[:most]

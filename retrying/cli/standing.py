@@ -39,7 +39,7 @@ def stats(given: Namespace, out: Output) -> None:
     named = given.channels or jobs.named_channels()
     found = [statistics.channel(channel, using=given.layer) for channel in options.chosen(given)]
     shown = [one for one in found if one.channel in named or _used(one)]
-    out.table([_row(one) for one in shown])
+    out.table([row(one) for one in shown])
     if not out.as_json:
         _say(statistics.health(found=found, using=given.layer), out)
 
@@ -49,7 +49,8 @@ def _used(one: ChannelStats) -> bool:
     return bool(one.workers) or one.paused_seconds is not None or any(astuple(one.counts)[:5])
 
 
-def _row(one: ChannelStats) -> dict[str, Any]:
+def row(one: ChannelStats) -> dict[str, Any]:
+    """A channel in one line."""
     wait = one.recent.tally.wait.percentile(0.95)
     return {
         "channel": one.channel, **asdict(one.counts), "in_per_second": one.in_per_second,

@@ -159,6 +159,24 @@ def test_show_tells_all_that_the_page_of_a_job_does(layer_store: Store) -> None:
     assert r"\x1b[31m" in text
 
 
+def test_channel_tells_what_its_page_does(layer_store: Store, settings: Any) -> None:
+    settings.RETRYING = {
+        **settings.RETRYING, "CHANNELS": {CHANNEL: {"max_retries": 7, "rate": "10/s", "total_concurrency": 3}}
+    }  # fmt: skip
+    get_settings.cache_clear()
+    bury(layer_store, 2)
+    found = run_json("channel", CHANNEL, "--minutes", "3")
+    assert (found["dead"], found["policy"]["max_retries"], found["total_concurrency"]) == (2, 7, 3)
+    assert found["run_p99_seconds"] >= found["run_p50_seconds"] >= 0
+    assert [len(found["points"]), found["points"][-1]["dead"] + found["points"][-2]["dead"]] == [3, 2]
+    lines = [line.split() for line in run("channel", CHANNEL, "--hours", "2").splitlines()]
+    assert ["dead", "2"] in lines
+    assert ["failure_rate", "100", "%"] in lines
+    assert lines[-3][:3] == ["at", "enqueued", "succeeded"]
+    assert "not allowed" in refused("channel", CHANNEL, "--hours", "2", "--minutes", "2")
+    assert "from 0 to 720" in refused("channel", CHANNEL, "--hours", "721")
+
+
 def test_workers_are_listed(layer_store: Store) -> None:
     assert "no live workers" in run("workers")
     assert run_json("workers") == []
@@ -382,7 +400,7 @@ def test_every_command_in_the_docs_is_one() -> None:
     actions = {parser.parse_args(shlex.split(command)).action for command in commands}
     assert actions == {
         "doctor", "stats", "jobs", "show", "redrive", "purge", "workers", "worker", "pause", "resume", "retry",
-        "cancel", "health", "errors",
+        "cancel", "health", "errors", "channel",
     }  # fmt: skip
 
 
@@ -393,7 +411,7 @@ EVERY = {
     "purge": [CHANNEL, "dead0", "--noinput"],
     "pause": [CHANNEL], "resume": [CHANNEL], "workers": [], "schedule": [], "doctor": [], "health": [],
     "errors": [],
-    "worker": ["quiet", "host:7:abc"],
+    "worker": ["quiet", "host:7:abc"], "channel": [CHANNEL],
 }  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from channels.exceptions import InvalidChannelLayerError
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from retrying.cli import acting, listing, standing, switches
+from retrying.cli import acting, channel, listing, standing, switches
 from retrying.cli.options import EPILOG, Commands
 from retrying.cli.output import Output
 from retrying.exceptions import RetryingError
@@ -25,7 +25,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.epilog = EPILOG
         commands = Commands(parser)
-        for module in (standing, listing, acting, switches):
+        for module in (standing, channel, listing, acting, switches):
             module.add(commands)
 
     def handle(self, *args: Any, **options: Any) -> None:

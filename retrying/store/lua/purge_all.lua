@@ -6,7 +6,7 @@
 -- Returns  {number forgotten, time (ms) up to which jobs are forgotten, jobs to pass over, or -1 at the end}
 -- A crash before it: nothing. After it, reply lost: a repeat forgets the next ones, and these aren't counted.
 local state, age, before, skip = take(), number(), take(), number()
-local LIMIT = 500
+local LIMIT = 200
 local key = ({ dead = DEAD, cancelled = FINISHED, expired = FINISHED, succeeded = SUCCEEDED })[state]
 before = tonumber(before) or now - age
 
