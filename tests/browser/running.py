@@ -22,7 +22,7 @@ from project.development.valkey import Valkey
 HOST = "127.0.0.1"
 CHANNELS = ("deliveries", "stories", "tasks.default", "tasks.bulk", "tasks.reports")
 BACKOFF_SECONDS = 0.5
-LEASE_SECONDS = 2
+LEASE_SECONDS = 5
 READY_SECONDS = 60
 
 

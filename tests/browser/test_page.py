@@ -100,6 +100,7 @@ def test_a_double_click_makes_one_delivery(page: DeliveriesPage, site: Site) -> 
 
 
 @pytest.mark.alone
+@pytest.mark.timeout(300)  # all rounds on a busy machine
 def test_from_the_click_to_the_http_call(page: DeliveriesPage) -> None:
     page.page.evaluate(
         """document.getElementById("deliver").addEventListener("click", () =>

@@ -139,7 +139,7 @@ def site_environment(receiver_origin: str) -> dict[str, str]:
         "REDIS_URL": os.environ["REDIS_URL"],
         "DJANGO_DEBUG": "1",
         "WEBHOOK_RECEIVER_ORIGIN": receiver_origin,
-        "LEASE_SECONDS": "2",
+        "LEASE_SECONDS": "5",
         "SWEEP_SECONDS": "0.2",
         "DELIVERIES_BACKOFF_SECONDS": "0.1",
         "DELIVERIES_TIMEOUT_SECONDS": "5",
