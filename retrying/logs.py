@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from .context import current_slot
-from .redact import redact
+from .redact import redact, redact_text
 
 if TYPE_CHECKING:
     from .attempt import Attempt
@@ -93,6 +93,13 @@ class JSONFormatter(_Structured):
         return json.dumps(self.fields(record), default=str).replace("\x7f", "\\u007f")
 
 
+class _ForPeople(logging.Formatter):
+    """As many lines as there are, tracebacks among them, without secrets."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redact_text(super().format(record))
+
+
 def _current_job() -> dict[str, Any]:
     slot = current_slot.get(None)
     job = slot.current if slot is not None else None
@@ -124,7 +131,7 @@ def install() -> None:
     root = logging.getLogger()
     if not root.handlers:
         stderr = logging.StreamHandler()
-        stderr.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s%(job_context)s"))
+        stderr.setFormatter(_ForPeople("%(asctime)s %(levelname)s %(name)s: %(message)s%(job_context)s"))
         stderr.addFilter(_is_not_djangos_chatter)
         root.addHandler(stderr)
         logging.getLogger("retrying").setLevel(logging.INFO)

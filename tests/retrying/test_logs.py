@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import shlex
+import subprocess
 import sys
 from collections.abc import Iterator
 from io import StringIO
@@ -15,6 +17,7 @@ from channels.consumer import AsyncConsumer, SyncConsumer
 
 from retrying import State, aenqueue, retry
 from retrying.logs import JSONFormatter, KeyValueFormatter, install
+from tests.processes import ROOT
 from tests.retrying.running import CHANNEL, reached, running
 
 FORMATTERS = [KeyValueFormatter, JSONFormatter]
@@ -153,3 +156,39 @@ def test_what_runworker_prints_where_the_root_logger_has_no_handler(
         "retrying.worker chats", "retrying.worker warns", "django.tasks warns", "django.request warns",
         "djangular chats", "djangular warns",
     ]  # fmt: skip
+
+
+def test_what_runworker_prints_hides_secrets(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    install()
+    try:
+        raise ValueError("token=sesame at redis://me:sesame@host/0")
+    except ValueError:
+        logging.getLogger("django.tasks").exception("password=sesame")
+    printed = capsys.readouterr().err
+    assert printed.count("[redacted]") >= 3
+    assert "sesame" not in printed.replace('raise ValueError("token=sesame at redis://me:sesame@host/0")', "")
+
+
+def test_the_logging_of_the_docs_says_each_thing_once_and_without_secrets() -> None:
+    """Beside Django's own configuration, which prints what Django says to a console of its own with DEBUG."""
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/observing.md").read_text(), re.DOTALL)
+    (block,) = [block for block in blocks if "KeyValueFormatter" in block]
+    code = f"""{block}
+import logging, django
+from django.conf import settings
+settings.configure(DEBUG=True, LOGGING=LOGGING)
+django.setup()
+try:
+    raise ValueError("token=sesame")
+except ValueError:
+    logging.getLogger("django.tasks").exception("failed")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True, timeout=60
+    )
+    (line,) = done.stderr.splitlines()
+    assert "logger=django.tasks message=failed" in line
+    assert "ValueError: token=[redacted]" in line
