@@ -12,12 +12,19 @@ from playwright.sync_api import Route, expect
 
 from tests.browser.conftest import Complaints
 from tests.browser.control_room import USER, ControlRoom, Work, allow
-from tests.browser.running import Site
+from tests.browser.running import Site, wait_until
 from tests.browser.test_accessibility import audit
 
 pytestmark = pytest.mark.browser
 
 HOUR = 3_600_000
+#: The page of a run as the server sends it: which of its buttons is to be seen is the script's work.
+AS_SENT = """() => {
+    const copy = document.documentElement.cloneNode(true);
+    copy.querySelector("[data-stop]").hidden = true;
+    copy.querySelector("#run-form .primary").hidden = false;
+    return copy.outerHTML;
+}"""
 
 
 def logged(site: Site) -> str:
@@ -143,24 +150,42 @@ def test_the_selected_and_then_all_that_match(
     expect(room.page.locator("tbody tr")).to_have_count(0)
 
 
-def test_a_run_is_stopped_and_its_report_has_no_violation(room: ControlRoom, work: Work) -> None:
+def test_a_run_is_stopped_by_keyboard_and_its_report_has_no_violation(room: ControlRoom, work: Work) -> None:
+    """What has the focus keeps it from piece to piece, and hands it on; the end is announced."""
     work.kill(*(f"j{n:02}" for n in range(20)))
     room.open(f"list/?channel={work.channel}")
-    held: list[Route] = []
+    pieces: list[Route] = []
 
     def hold(route: Route) -> None:
-        held.append(route)
+        pieces.append(route)
+
+    def held(count: int) -> Route:
+        wait_until(lambda: room.page.wait_for_timeout(20) or len(pieces) == count, f"piece {count} was asked for")
+        return pieces[-1]
 
     room.page.route("**/jobs/run/", hold)
     room.page.get_by_role("button", name="Purge all that match").click()
     room.confirm(f"Purge 20 dead jobs of “{work.channel}” for good?", "Purge 20 dead jobs")
-    room.page.get_by_role("button", name="Stop here").click()
     words = room.page.locator("#run-words")
+    stop, more = (room.page.get_by_role("button", name=name) for name in ("Stop here", "Continue"))
+    stop.focus()
+    fresh = room.page.evaluate(AS_SENT)
+    held(1).fulfill(body=fresh, content_type="text/html")  # a piece that had not come to anything yet
+    held(2)
+    expect(stop).to_be_focused()
+    stop.press("Enter")
     expect(words).to_contain_text("Stopped. What was done is done")
     found = audit(room.page, "run, under way")
+    held(2).fulfill(body=fresh, content_type="text/html")
+    expect(more).to_be_focused()
     assert work.counts()[0] == 20
-    held[0].continue_()
+    more.press("Enter")
+    held(3)
+    expect(stop).to_be_focused()
+    pieces[2].continue_()
     expect(words).to_have_text("Done. 20 jobs were purged.")
+    expect(room.page.locator("#announcer")).to_have_text("Done. 20 jobs were purged.")
+    expect(room.page.get_by_role("link", name="Back to the list")).to_be_focused()
     found += audit(room.page, "run, over")
     assert found == []
     assert work.counts()[0] == 0

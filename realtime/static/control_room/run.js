@@ -1,11 +1,18 @@
-/** Works through all jobs that match, a piece a request, until it is over or stopped. Without it "Continue" does. */
+/**
+ * Works through all jobs that match, a piece a request, until it is over or stopped. Without it "Continue" does.
+ * What has the focus keeps it, or hands it on; how it ended is announced.
+ */
+
+import { patch } from "./patch.js";
 
 const box = document.querySelector("#run");
 let stopped = false;
 
 box.addEventListener("click", ({ target }) => {
-  if (!target.closest("[data-stop]")) return;
-  stopped = target.closest("[data-stop]").disabled = true;
+  const stop = target.closest("[data-stop]");
+  if (!stop) return;
+  stopped = true;
+  stop.setAttribute("aria-disabled", "true");
   say("Stopped. What was done is done; “Continue” goes on with the rest.");
 });
 box.addEventListener("submit", (event) => {
@@ -27,22 +34,34 @@ async function go() {
         say(response.redirected ? "You are not signed in any more. What was done is done; the rest can be begun anew." : refused);
         break;
       }
-      box.replaceChildren(...next.childNodes);
-      box.toggleAttribute("data-over", next.hasAttribute("data-over"));
+      show(next);
     } catch {
       say("The server does not answer. “Continue” tries again.");
       break;
     }
   }
   going(false);
+  document.querySelector("#announcer").textContent = box.querySelector("#run-words").textContent;
 }
 
-function going(on) {
-  const stop = box.querySelector("[data-stop]");
+function show(next) {
+  const focused = box.contains(document.activeElement);
+  going(true, next); // as it is here: a button that is hidden for a moment loses the focus
+  patch(box, next.innerHTML);
+  box.toggleAttribute("data-over", next.hasAttribute("data-over"));
+  if (focused && !box.contains(document.activeElement)) box.querySelector("a").focus();
+}
+
+/** One of the two buttons is shown; the focus goes from one to the other. */
+function going(on, where = box) {
+  const stop = where.querySelector("[data-stop]");
   if (!stop) return;
-  stop.hidden = !on;
-  stop.disabled = stopped;
-  box.querySelector(".button.primary").hidden = on;
+  const more = where.querySelector(".button.primary");
+  const [shown, gone] = on ? [stop, more] : [more, stop];
+  stop.removeAttribute("aria-disabled");
+  shown.hidden = false;
+  if (document.activeElement === gone) shown.focus();
+  gone.hidden = true;
 }
 
 function say(words) {
