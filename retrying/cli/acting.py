@@ -13,6 +13,7 @@ from .. import jobs
 from ..find import find
 from ..job import State
 from ..many import BATCH
+from ..redact import redact
 from ..verbs import VERBS, VERBS_OF, How, Outcome, Verb, jobs_in_words, report
 from . import options
 from .listing import unknown
@@ -218,7 +219,7 @@ def _matching(channel: str, given: Namespace) -> Iterator[str]:
     while True:
         found = find(
             [channel], given.state, options.match(given), text=given.text, limit=PAGE, cursor=cursor, messages=False,
-            using=given.layer,
+            shown=redact, using=given.layer,
         )  # fmt: skip
         yield from (row.job.id for row in found.rows)
         cursor = found.cursor

@@ -36,7 +36,7 @@ def jobs(given: Namespace, out: Output) -> None:
     cursor, match, channels = given.cursor, options.match(given), options.chosen(given)
     while len(found) < given.limit:
         page = find(
-            channels, given.state, match, text=given.text, limit=given.limit - len(found), cursor=cursor,
+            channels, given.state, match, text=given.text, limit=given.limit - len(found), cursor=cursor, shown=redact,
             using=given.layer,
         )  # fmt: skip
         found += page.rows
@@ -44,7 +44,7 @@ def jobs(given: Namespace, out: Output) -> None:
         if cursor is None:
             break
     if out.as_json:
-        out.json({"jobs": [plain({**structs.asdict(row.job), "type": row.name}) for row in found], "cursor": cursor})
+        out.json({"jobs": [_told(row) for row in found], "cursor": cursor})
         return
     rows = [_line(row) if given.channel else {"channel": row.job.channel, **_line(row)} for row in found]
     out.table(rows, empty=f"no {given.state} jobs in {given.channel or 'any channel'}")
@@ -52,12 +52,20 @@ def jobs(given: Namespace, out: Output) -> None:
         out.line(f"there are more: --cursor {cursor}")
 
 
+def _told(row: Row) -> dict[str, Any]:
+    facts = {**structs.asdict(row.job), "error": redact_text(row.job.error)}
+    return plain({**facts, "type": row.name, "arguments": arguments(row.message)})
+
+
 def _line(row: Row) -> dict[str, Any]:
     """What one looks for in a list."""
     job = row.job
     when = job.finished_at or job.due_at or job.started_at or job.created_at
     why = ": ".join(filter(None, (job.reason, redact_text(job.error)))) or job.worker
-    return {"id": job.id, "type": row.name, "attempt": job.attempt, "failures": job.failures, "time": when, "why": why}
+    return {
+        "id": job.id, "type": row.name, "attempt": job.attempt, "failures": job.failures, "time": when, "why": why,
+        "arguments": as_json(arguments(row.message) or {}),
+    }  # fmt: skip
 
 
 def show(given: Namespace, out: Output) -> None:

@@ -63,7 +63,9 @@ def filters(parser: CommandParser) -> None:
     parser.add_argument("--type", default="", help="of this message type, or task")
     parser.add_argument("--error", default="", help="whose last attempt raised this class, e.g. TimeoutError")
     parser.add_argument("--key", default="", help="with this key")
-    parser.add_argument("--text", default="", help="with this text in their arguments, which are all read")
+    parser.add_argument(
+        "--text", default="", help="with this text in their arguments, which are all read, without secrets"
+    )
     parser.add_argument("--older-than", type=_age, help="since their end, or since they were enqueued: e.g. 10m")
     parser.add_argument("--younger-than", type=_age, help="likewise")
 

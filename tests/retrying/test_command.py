@@ -436,7 +436,7 @@ def test_every_command_is_listed_here() -> None:
 def test_jobs_are_narrowed_down(layer_store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     bury(layer_store, 2, error="OSError: torn")
     enqueue(CHANNEL, {"type": "work.other", "order": "A-1"}, job_id="one", key="customer-7")
-    enqueue(CHANNEL, {"type": "work.do", "order": "B-2"}, job_id="two")
+    enqueue(CHANNEL, {"type": "work.do", "order": "B-2", "password": "hunter2"}, job_id="two")
 
     def ids(*arguments: str) -> list[str]:
         call_command("retrying", "jobs", CHANNEL, "--json", *arguments)
@@ -447,6 +447,9 @@ def test_jobs_are_narrowed_down(layer_store: Store, capsys: pytest.CaptureFixtur
     assert ids("--state", "ready", "--type", "work.other") == ["one"]
     assert ids("--state", "ready", "--key", "customer-7") == ["one"]
     assert ids("--state", "ready", "--text", "b-2") == ["two"]
+    assert ids("--state", "ready", "--text", "hunter2") == [], "what is hidden can't be guessed"
+    table = run("jobs", CHANNEL, "--state", "ready", "--type", "work.do")
+    assert '{"order": "B-2", "password": "[redacted]"}' in table
     assert ids("--state", "ready", "--older-than", "1h") == []
     assert ids("--state", "ready", "--younger-than", "1h") == ["two", "one"]
 
