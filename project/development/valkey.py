@@ -44,7 +44,8 @@ def command(directory: Path, port: int, *, appendonly: bool = True) -> list[str]
     """The server's command line. Nothing is read from a configuration file, so nothing on the machine changes it.
 
     `appendonly` keeps every write in a file under `directory`, fsynced each second: a crash of the machine loses one
-    second at most, one of the server nothing. `noeviction`: a full server refuses new jobs, it never drops old ones.
+    second at most (two while its disk is slow, and then a crash of the server may, too). `noeviction`: a full server
+    refuses new jobs, it never drops old ones.
     """
     options = {
         "bind": HOST,

@@ -326,7 +326,7 @@ async def test_a_store_that_comes_back_is_followed_again(own_valkey: Valkey) -> 
 
 async def test_a_topic_asked_for_while_the_store_is_away_is_followed_when_it_is_back(own_valkey: Valkey) -> None:
     await happen(TOPIC, 2)
-    own_valkey.kill()
+    own_valkey.stop()
     async with browser() as socket:
         await socket.say(type="subscribe", topic=TOPIC)
         await socket.say(type="command", id="c1", name="say", args={"topic": TOPIC})

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import pytest
+import redis
 from channels.layers import channel_layers
 
 from project.development.valkey import Valkey, free_port
@@ -221,6 +222,8 @@ def test_server_killed_and_restarted_under_load(site: Site, tmp_path: Path, sett
     with Valkey(tmp_path / "valkey", appendonly=True) as valkey:
         use(valkey.url, settings)
         site.env["REDIS_URL"] = valkey.url
+        with redis.Redis.from_url(valkey.url) as client:
+            client.config_set("appendfsync", "always")  # else it answers before it writes while a disk is slow
 
         def send_all() -> None:
             for n in range(total):

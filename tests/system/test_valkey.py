@@ -20,6 +20,7 @@ def test_it_keeps_its_data_and_port_over_a_stop_and_a_crash(tmp_path: Path) -> N
         server.stop()
         server.start()
         client.set("b", 2)
+        assert client.waitaof(1, 0, 10_000) == [1, 0]
         server.kill()
         server.start()
         assert client.mget("a", "b") == [b"1", b"2"]
