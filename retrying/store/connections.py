@@ -248,9 +248,13 @@ class Connections:
         return redis.asyncio.Redis(connection_pool=hardened(pool))
 
     def _sentinel_pool(self, flavour: Any, pool: Any, options: dict[str, Any]) -> Any:
-        timeouts = {"socket_timeout": SENTINEL_TIMEOUT, "socket_connect_timeout": SENTINEL_TIMEOUT}
+        one_try = {
+            "socket_timeout": SENTINEL_TIMEOUT,
+            "socket_connect_timeout": SENTINEL_TIMEOUT,
+            "retry": options["retry"],  # none: redis-py's own would keep at one for seconds before it asks the next
+        }
         sentinels = flavour.Sentinel(
-            list(self.server.nodes), sentinel_kwargs={**timeouts, **self.server.sentinel_options}
+            list(self.server.nodes), sentinel_kwargs={**one_try, **self.server.sentinel_options}
         )
         return pool(self.server.master_name, sentinels, **options)
 

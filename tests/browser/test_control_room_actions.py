@@ -84,6 +84,7 @@ def test_a_job_as_big_as_can_be_is_shown_cut_and_had_whole(room: ControlRoom, wo
         assert Path(download.value.path()).read_text() == whole
 
 
+@pytest.mark.long
 def test_the_longest_names_fit_a_phone(room: ControlRoom, site: Site, complaints: Complaints) -> None:
     """Also on buttons, which name what they do it to, and in commands to be typed."""
     complaints.allow("404")
@@ -118,8 +119,8 @@ def test_the_longest_names_fit_a_phone(room: ControlRoom, site: Site, complaints
 @pytest.mark.parametrize(
     ("state", "verb", "done", "counts"),
     [
-        ("scheduled", "Retry", "made ready at once", (0, 0, 5)),
-        ("ready", "Cancel", "cancelled, or asked to stop", (0, 0, 0)),
+        pytest.param("scheduled", "Retry", "made ready at once", (0, 0, 5), marks=pytest.mark.long),
+        pytest.param("ready", "Cancel", "cancelled, or asked to stop", (0, 0, 0), marks=pytest.mark.long),
         ("dead", "Purge", "purged", (0, 0, 0)),
     ],
 )
@@ -235,7 +236,14 @@ def test_a_schedule_is_paused_runs_all_the_same_and_is_resumed(room: ControlRoom
 BULK = {"manage": {"Redrive selected", "Redrive all that match"}, "purge": {"Purge selected", "Purge all that match"}}
 
 
-@pytest.mark.parametrize("rights", [(), ("manage",), ("purge",)], ids=["view", "manage", "purge"])
+@pytest.mark.parametrize(
+    "rights",
+    [
+        pytest.param((), id="view"),
+        pytest.param(("manage",), id="manage", marks=pytest.mark.long),
+        pytest.param(("purge",), id="purge", marks=pytest.mark.long),
+    ],
+)
 def test_every_screen_offers_what_one_may_and_no_more(
     room: ControlRoom, work: Work, site: Site, rights: tuple[str, ...]
 ) -> None:

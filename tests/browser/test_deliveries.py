@@ -48,6 +48,7 @@ def test_retry_after_is_told_counted_down_and_skipped_by_retry_now(page: Deliver
     expect(page.button("Retry now")).to_be_disabled()
 
 
+@pytest.mark.long
 def test_a_countdown_at_zero_says_what_it_waits_for(new_page: Callable[..., DeliveriesPage], site: Site) -> None:
     page = new_page()
     site.stop_workers()

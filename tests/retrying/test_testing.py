@@ -271,6 +271,7 @@ def write(project: Path, **files: str) -> None:
         (project / f"{name}.py").write_text(text)
 
 
+@pytest.mark.long
 def test_fixtures_on_a_server_of_the_test_run(project: Path) -> None:
     write(project, settings=SETTINGS, handlers=HANDLERS, test_jobs=TESTS)
     assert f"\n{TESTS_THERE} passed" in (printed := run(project)), printed

@@ -77,7 +77,7 @@ def test_a_site_is_ready_supervised_and_stops_without_a_trace(tmp_path: Path) ->
         assert "killed" not in said.lower().replace("sigkill", "").replace("killed 0 pending", "")
 
 
-@pytest.mark.parametrize("how", [signal.SIGHUP, signal.SIGKILL])
+@pytest.mark.parametrize("how", [pytest.param(signal.SIGHUP, marks=pytest.mark.long), signal.SIGKILL])
 def test_pending_work_continues_after_a_stop_of_any_kind(tmp_path: Path, how: signal.Signals) -> None:
     var, port = tmp_path / "var", str(free_port())
     with Site(var, PORT=port, DELIVERIES_BACKOFF_SECONDS="2") as site:
