@@ -11,17 +11,23 @@ without=''
 if ! sh "${0%/*}/browser.sh"; then
     without=--ignore=tests/browser
 fi
+# twice WHICH [PYTEST ARGUMENT...]: what fails is tried once more, alone, and named: no figure and no browser of a machine
+# that others use is the same twice. What fails by itself too has failed.
+twice() {
+    which=$1
+    shift
+    if ! "$python" -m pytest $without "$@" -m "$which"; then
+        echo "make test: the tests named above failed; once more, one at a time:" >&2
+        "$python" -m pytest $without --last-failed --last-failed-no-failures=none -m "$which"
+        echo "make test: they passed by themselves: UNSTABLE under load, worth a look" >&2
+    fi
+}
+
 if [ $# -gt 0 ]; then # some of them: as they are asked for
     "$python" -m pytest $without "$@"
 else
-    together="not long and not alone"
-    if ! "$python" -m pytest $without -n 4 -m "$together"; then
-        # Four at once are a load of their own. What fails by itself too has failed.
-        echo "make test: the tests named above failed while others ran beside them; once more, one at a time:" >&2
-        "$python" -m pytest $without --last-failed --last-failed-no-failures=none -m "$together"
-        echo "make test: they passed by themselves: UNSTABLE under load, worth a look" >&2
-    fi
-    "$python" -m pytest $without -m "alone and not long"
+    twice "not long and not alone" -n 4
+    twice "alone and not long"
 fi
 if [ -z "$without" ]; then
     exit 0
