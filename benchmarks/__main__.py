@@ -208,7 +208,7 @@ def main() -> int:
         run.install(python)
         run.measure()
     if not options.quick and options.results == RESULTS:
-        report.write(results, peers)
+        report.write(Results.load(options.results), peers)  # what is in the file is rounded
     for line in run.failed:
         print(f"FAILED  {line}", flush=True)
     return 1 if any(line.startswith(OURS) for line in run.failed) else 0
