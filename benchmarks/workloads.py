@@ -172,7 +172,7 @@ WORKLOADS = (
     Workload("enqueue, one at a time, sync", 300, _enqueue),
     Workload("async_to_sync(layer.send)", 200, _send_in_a_view),
     Workload("task.enqueue, sync", 300, _enqueue_task),
-    Workload("enqueue, 100 at a time", 1000, lambda jobs: _aenqueue(jobs, at_once=100), trips_vary=0.1),
+    Workload("enqueue, 100 at a time", 1000, lambda jobs: _aenqueue(jobs, at_once=100), trips_vary=0.5),
     Workload("enqueue_many", 5000, _enqueue_many),
     Workload("AsyncConsumer", 2000, _messages("noop", 100), trips_vary=0.5),
     Workload("AsyncConsumer, one at a time", 200, _messages("noop", 1)),

@@ -61,6 +61,7 @@ def test_a_job_is_purged_and_its_list_is_shown(room: ControlRoom, work: Work, si
     assert logged(site) == "purge: The job was purged."
 
 
+@pytest.mark.long
 def test_a_job_as_big_as_can_be_is_shown_cut_and_had_whole(room: ControlRoom, work: Work) -> None:
     """64 KiB of JSON and a traceback of 1 MiB, with what would like to run or to turn the text around."""
     evil = "<img src=x onerror='window.ran=1'><script>window.ran = 1</script>\u202egnp.exe\x1b[31m "
@@ -151,6 +152,7 @@ def test_the_selected_and_then_all_that_match(
     expect(room.page.locator("tbody tr")).to_have_count(0)
 
 
+@pytest.mark.long
 def test_a_run_is_stopped_by_keyboard_and_its_report_has_no_violation(room: ControlRoom, work: Work) -> None:
     """What has the focus keeps it from piece to piece, and hands it on; the end is announced."""
     work.kill(*(f"j{n:02}" for n in range(20)))
@@ -376,6 +378,7 @@ def test_the_question_as_a_page_has_no_violation(room: ControlRoom, work: Work) 
     assert work.counts()[0] == 1
 
 
+@pytest.mark.long
 def test_pages_that_say_why_there_is_nothing_have_no_violation(
     room: ControlRoom, site: Site, complaints: Complaints
 ) -> None:

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.docs.test_progress import PASSWORD, ROOT, USER, Project
 
 PAGE = ROOT / "docs" / "control-room.md"
@@ -38,6 +40,7 @@ asyncio.run(connect())
 """
 
 
+@pytest.mark.long
 def test_a_fresh_project_that_mounts_it(redis_url: str, tmp_path: Path) -> None:
     project = Project(tmp_path, redis_url)
     project.type("python -m django startproject mysite .")

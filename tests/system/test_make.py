@@ -292,6 +292,7 @@ def test_make_run_in_a_fresh_clone_in_a_terminal(clone: Path) -> None:
         second.end()
 
 
+@pytest.mark.long  # where all is run, `make demo` itself is
 @pytest.mark.alone
 def test_the_demonstration_holds(tmp_path: Path, made: Path) -> None:
     ended = subprocess.run(
