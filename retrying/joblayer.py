@@ -151,8 +151,9 @@ class JobLayer:
 
     def send_one(self, channel: str, job: NewJob) -> Enqueued:
         """Store a job; blocks. Raises ChannelFull when a given capacity is reached."""
-        call = self.store.enqueue_each(channel, [job], capacity=self.capacity_of(channel))
-        return _accepted(channel, self.store.run(call)[0])
+        return _accepted(
+            channel, self.store.run(self.store.enqueue_one(channel, job, capacity=self.capacity_of(channel)))
+        )
 
     async def asend_one(self, channel: str, job: NewJob) -> Enqueued:
         """``send_one`` from async code: together with what else the running event loop sends meanwhile."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("retrying.worker")
 
 #: What one sweep does at most of each kind (LIMIT of sweep.lua): as much means that more is waiting.
-LIMIT = 100
+LIMIT = 50
 #: Seconds that a look for messages of plain channels_redis may take: the layer's own server may be another one, and
 #: away, and must not hold up what is done for the jobs.
 ADOPT_SECONDS = 2.0

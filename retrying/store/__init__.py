@@ -177,6 +177,9 @@ class Store:
         self.connections = Connections(host)
         self.prefix = prefix
         self.limits = limits or Limits()
+        # Words of requests; as text, which is packed in less time than a number.
+        self._topics = (str(self.limits.topic_events), str(ms(self.limits.topic_ttl)))
+        self._dedup = str(ms(self.limits.dedup))
         self._keys: dict[str, Keys] = {}
         self._outboxes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Outbox]] = (
             weakref.WeakKeyDictionary()
@@ -255,6 +258,10 @@ class Store:
         """Store ``jobs``, each by itself; None for each that would exceed ``capacity``."""
         return self._enqueue(channel, jobs, capacity, "each", calls.enqueued_parser(jobs))
 
+    def enqueue_one(self, channel: str, job: NewJob, *, capacity: int | None = None) -> Call[Enqueued | None]:
+        """Store ``job``; None when ``capacity`` would be exceeded."""
+        return self._enqueue(channel, (job,), capacity, "each", calls.one_parser(job))
+
     async def send(self, channel: str, job: NewJob, *, capacity: int | None = None) -> Enqueued | None:
         """Store ``job``, together with those that others of the running event loop send meanwhile; None when
         ``capacity`` would be exceeded."""
@@ -281,7 +288,7 @@ class Store:
     def _enqueue(
         self, channel: str, jobs: Sequence[NewJob], capacity: int | None, mode: str, parse: Callable[[Any], T]
     ) -> Call[T]:
-        args: list[calls.Arg] = ["" if capacity is None else capacity, ms(self.limits.dedup), mode]
+        args: list[calls.Arg] = ["" if capacity is None else capacity, self._dedup, mode]
         for job in jobs:
             args += job.args()
         return self._sending(channel, self._call("enqueue", channel, parse, *args))
@@ -335,7 +342,7 @@ class Store:
         per key.
         ``repeated``: this very claim was sent before and its reply may have been lost.
         """
-        ends: list[calls.Arg] = [ms(self.limits.dedup), keep, "" if limit is None else limit]
+        ends: list[calls.Arg] = [self._dedup, keep, "" if limit is None else limit]
         kept = (
             [(number, *results[lease]) for number, lease in enumerate(succeeded, 1) if lease in results]
             if results
@@ -589,11 +596,10 @@ class Store:
         *args: calls.Arg,
         repeat_args: tuple[calls.Arg, ...] | None = None,
     ) -> Call[T]:
-        topics = (self.limits.topic_events, ms(self.limits.topic_ttl))
         return Call(
             script(name),
             self.keys(channel).sent,
-            (*topics, *args),
+            (*self._topics, *args),
             parse,
-            None if repeat_args is None else (*topics, *repeat_args),
+            None if repeat_args is None else (*self._topics, *repeat_args),
         )

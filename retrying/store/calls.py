@@ -392,10 +392,12 @@ def pairs(flat: Sequence[bytes]) -> dict[str, str]:
     return {text(flat[i]): text(flat[i + 1]) for i in range(0, len(flat), 2)}
 
 
-def enqueued_parser(jobs: Sequence[NewJob]) -> Callable[[list[Any]], list[Any]]:
+def enqueued_parser(jobs: Sequence[NewJob]) -> Callable[[Any], list[Any]]:
     """Reads an Enqueued for each of ``jobs``, None for one that was refused; an empty list when all of them were."""
 
-    def parse(reply: list[Any]) -> list[Enqueued | None]:
+    def parse(reply: int | list[Any]) -> list[Enqueued | None]:
+        if isinstance(reply, int):
+            return [job.stored(reply) for job in jobs]
         if not reply:
             return []
         now, *others = reply
@@ -403,6 +405,18 @@ def enqueued_parser(jobs: Sequence[NewJob]) -> Callable[[list[Any]], list[Any]]:
         for number, *known in others:
             found[number - 1] = _known(known) if known else None
         return found
+
+    return parse
+
+
+def one_parser(job: NewJob) -> Callable[[Any], Enqueued | None]:
+    """Reads an Enqueued for ``job``, None when it was refused."""
+
+    def parse(reply: int | list[Any]) -> Enqueued | None:
+        if isinstance(reply, int):
+            return job.stored(reply)
+        _, (_, *known) = reply
+        return _known(known) if known else None
 
     return parse
 

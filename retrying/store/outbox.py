@@ -57,8 +57,7 @@ class Outbox:
             return await future
         self._requests = 1
         try:
-            (found,) = await self._store.arun(self._store.enqueue_each(self._channel, [job], capacity=capacity))
-            return found
+            return await self._store.arun(self._store.enqueue_one(self._channel, job, capacity=capacity))
         finally:
             self._requests -= 1
             if self._waiting:

@@ -7,6 +7,7 @@ from importlib import resources
 
 import pytest
 
+from retrying import sweeper
 from retrying.store import scripts
 from retrying.store.scripts import COMMENT, PIECE, script
 
@@ -55,3 +56,10 @@ def test_what_a_script_needs_only_below_is_made_below() -> None:
     for piece in PIECE.finditer(first):
         assert any(found.count(one) > 1 for one in (piece[1] or piece[2]).split(", ")), piece[0]
     assert not {piece[0] for piece in PIECE.finditer(first)} & {piece[0] for piece in PIECE.finditer(below)}
+
+
+def test_the_sweeper_knows_how_much_one_sweep_does() -> None:
+    """When it did as much there is more: another number would leave the rest for the next sweep, seconds later."""
+    told = re.search(r"^local LIMIT = (\d+)", script("sweep").text, re.MULTILINE)
+    assert told is not None
+    assert int(told[1]) == sweeper.LIMIT

@@ -735,6 +735,8 @@ def test_bell_rings_once_for_many(store: Store, server: redis.Redis) -> None:
     server.delete(bell)
     take(store, "T2", 9)
     assert server.llen(bell) == 0
+    put(store, "e")
+    assert server.llen(bell) == 1, "one by itself is stored in another way"
 
 
 # Topics

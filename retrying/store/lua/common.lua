@@ -118,17 +118,24 @@ local function tally_time(place, ms)
   tally(16 + (place - WAITED) / 2 * BUCKETS + math.min(bucket, BUCKETS - 1))
 end
 
+local MINUTE = STATS .. 'minute:' .. math.floor(now / 60000)
+-- Change the total: the words of a BITFIELD. When MINUTE begins, it and its hour get a copy of the total as it was.
+local function book(begins, ...)
+  if begins then
+    local total = call('GET', STATS .. 'total') or ''
+    call('SET', MINUTE, total, 'PX', MINUTES_MS)
+    call('SET', STATS .. 'hour:' .. math.floor(now / 3600000), total, 'NX', 'PX', HOURS_MS)
+  end
+  call('BITFIELD', STATS .. 'total', ...)
+  if begins then
+    call('PEXPIRE', STATS .. 'total', TOTAL_MS)
+  end
+end
+
 -- To be called once, after the last tally.
 local function record()
   if next(tallied) == nil then
     return
-  end
-  local minute = STATS .. 'minute:' .. math.floor(now / 60000)
-  local begins = call('EXISTS', minute) == 0
-  if begins then
-    local total = call('GET', STATS .. 'total') or ''
-    call('SET', minute, total, 'PX', MINUTES_MS)
-    call('SET', STATS .. 'hour:' .. math.floor(now / 3600000), total, 'NX', 'PX', HOURS_MS)
   end
   local changes, n = {}, 0
   for place, more in pairs(tallied) do
@@ -136,10 +143,7 @@ local function record()
       'INCRBY', (place == WAITED or place == RAN) and 'i64' or 'u32', place * 32, more
     n = n + 4
   end
-  call('BITFIELD', STATS .. 'total', unpack(changes))
-  if begins then
-    call('PEXPIRE', STATS .. 'total', TOTAL_MS)
-  end
+  book(call('EXISTS', MINUTE) == 0, unpack(changes))
 end
 
 -- For how long (ms) a job has been waiting that could run: the first ones in line of each priority, those that wait for
@@ -454,9 +458,8 @@ local function arrive(count)
 end
 
 -- Store a new job without options, whose id is unknown, at that place in the order of arrival. Returns its order in READY,
--- where the caller puts it, and rings.
+-- where the caller puts it, rings, and counts it.
 local function create(id, payload, arrival)
-  tally(ENQUEUED)
   -- 100 - priority in the high bits and the order of arrival in the low 44: exact in a double.
   local order = 100 * 2 ^ 44 + arrival
   call('HSET', JOB .. id, 'v', FORMAT, 'state', 'ready', 'payload', payload, 'order', order, 'created', now)
@@ -465,9 +468,8 @@ end
 
 -- The same with `options`: priority, delay (ms) or run_at (ms), expires (ms from now), topic, policy, key, unique (a free
 -- name) and hold (nil until it ends, "started", or ms). Returns its order in READY, and the time (ms) when it is due, nil
--- when it is ready. The caller puts it there or in SCHEDULED, and rings when it is ready.
+-- when it is ready. The caller puts it there or in SCHEDULED, rings when it is ready, and counts it.
 local function create_with(options, id, payload, arrival)
-  tally(ENQUEUED)
   local priority, due = options.priority or 0, options.run_at or now + (options.delay or 0)
   local order = (100 - priority) * 2 ^ 44 + arrival
   local fields = { 'v', FORMAT, 'state', due > now and 'scheduled' or 'ready', 'payload', payload, 'order', order, 'created', now }

@@ -33,6 +33,7 @@ for i = 1, count do
         made = made + 1
         local job = { priority = priority, run_at = math.max(due, slot), policy = policy ~= '' and policy }
         local order, later = create_with(job, id, payload, arrive(1))
+        tally(ENQUEUED)
         call('ZADD', later and SCHEDULED or READY, later or order, id)
         ready = ready or not later
         call('HSET', key, 'last', string.format('%.0f', slot))

@@ -9,7 +9,7 @@
 -- A crash before or after it: the next sweep goes on.
 local worker, interval, max_rescues, keep_ms, keep_succeeded, lease = take(), number(), number(), number(), number(), number()
 local facts = take()
-local LIMIT = 100 -- of each kind: all of them at once take the server less than 5 ms
+local LIMIT = 50 -- of each kind: all of them at once take the server less than 5 ms
 
 if call('ZADD', WORKERS, now, worker) == 1 then -- a new one: time to forget old ones
   call('ZREMRANGEBYSCORE', WORKERS, '-inf', now - 86400000)
