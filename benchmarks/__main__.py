@@ -20,7 +20,7 @@ from .measure import interleaved
 from .results import Key, Results, machine
 
 RESULTS = ROOT / "docs" / "performance.json"
-#: Rounds of each measurement at most, more of what is compared most.
+#: Rounds of each measurement at most, more of what is compared most; of sending, a variant may have more.
 ROUNDS = {"enqueue": 3, "drain": 3, "two": 2, "busy": 2, "latency": 2, "sleep": 1, "crash": 1, "persistence": 2}
 #: What a run without --measure does. `crash` of peers takes minutes each, so it is asked for with --crash.
 USUAL = ("enqueue", "drain", "two", "busy", "latency", "sleep", "persistence", "crash")
@@ -154,6 +154,8 @@ class Run:
         """As many as were asked for; else what a whole run has the time for."""
         if self.options.quick or self.options.rounds:
             return 1 if self.options.quick else int(self.options.rounds)
+        if cell.measure == "enqueue" and cell.variant.sending:
+            return cell.variant.sending
         if cell.measure not in ("enqueue", "drain") and cell.peer.name not in (OURS, "raw"):
             return 1
         return min(cell.variant.rounds, ROUNDS[cell.measure])

@@ -61,6 +61,7 @@
 # persistence = ["everysec", "always"]
 # settings = "unmodified AsyncConsumer, 100 jobs at once"
 # concurrency = 100
+# sending = 9
 # jobs = 45000
 # uvloop = true
 # measures = ["enqueue", "drain", "two", "busy", "latency", "sleep"]
@@ -118,6 +119,7 @@
 # [tool.benchmark.variants.view]
 # settings = "async_to_sync(channel_layer.send)() in a synchronous view under ASGI, beside asyncio's own loop (daphne)"
 # concurrency = 100
+# sending = 9
 # measures = ["enqueue"]
 # sender = "view"
 #
@@ -139,6 +141,7 @@
 # [tool.benchmark.variants.aenqueue]
 # settings = "await aenqueue()"
 # concurrency = 100
+# sending = 9
 # uvloop = true
 # measures = ["enqueue"]
 # sender = "aenqueue"

@@ -42,7 +42,7 @@ CHARTS = {
 }
 
 HOW_TO_READ = """\
-Medians of the rounds (up to 3; see the JSON), ± is half the range over the median. Every line was measured in one run
+Medians of the rounds (up to 3, of sending 9 where figures are close; see the JSON), ± is half the range over the median. Every line was measured in one run
 with the others, in another order each round, unless it has a †. Peers run at the best settings that we found, listed
 below; [`benchmarks/README.md`](../benchmarks/README.md) says how each figure is taken, and how to repeat one."""
 
