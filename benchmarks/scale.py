@@ -39,6 +39,9 @@ START_SECONDS, SAMPLE = 6.0, 5_000
 TRIES = 3
 #: What a script may take the server (microseconds).
 SCRIPT_US = 5000
+#: What is shorter isn't put into the slow log: commands inside scripts are, each for itself, and would take the server
+#: more than the jobs do.
+LOGGED_US = 300
 
 Point = Mapping[str, float]
 #: Title and format of the columns that an axis may have.
@@ -59,7 +62,7 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "seconds": ("all ready after, s", ".1f"),
     "scripts": ("scripts while they were", ",.0f"),
     "longest": ("longest script, us", ",.0f"),
-    "median": ("median script, us", ",.0f"),
+    "mean": ("mean script, us", ",.0f"),
     "over": ("scripts over 5 ms", ",.0f"),
 }
 
@@ -159,21 +162,22 @@ def promotion(server: Server, due: float, spread: float) -> Point:
     """What the scripts take from `due` on, by the server's slow log, until no job is scheduled. A worker runs."""
     client, key = server.client, _scheduled()
     kept = client.config_get("slowlog-log-slower-than", "slowlog-max-len")
-    client.config_set("slowlog-max-len", 1_000_000, "slowlog-log-slower-than", 0)
+    client.config_set("slowlog-max-len", 1_000_000, "slowlog-log-slower-than", LOGGED_US)
     wait_until(lambda: _now(server) >= due - 0.05, PATIENCE + due - _now(server), every=0.01)
     client.slowlog_reset()
-    before, patience = server.use(), 300 + spread
+    before, patience = client.info("commandstats")["cmdstat_evalsha"], 300 + spread
     if not wait_until(lambda: client.zcard(key) == 0, patience, every=0.05):
         raise RuntimeError(f"{client.zcard(key)} jobs are scheduled still, {patience} s after they were due")
-    took, used = _now(server) - due, server.use() - before
+    took, after = _now(server) - due, client.info("commandstats")["cmdstat_evalsha"]
     client.config_set("slowlog-log-slower-than", -1)
     told = client.slowlog_get(1_000_000)
     for name, value in kept.items():
         client.config_set(str(name), str(value))
     times = [entry["duration"] for entry in told if entry["command"].startswith(b"EVALSHA")]
+    scripts = after["calls"] - before["calls"]
     return {
-        "seconds": took, "scripts": used.commands["evalsha"], "median": statistics.median(times), "longest": max(times),
-        "over": sum(each > SCRIPT_US for each in times),
+        "seconds": took, "scripts": scripts, "mean": (after["usec"] - before["usec"]) / scripts,
+        "longest": max(times, default=LOGGED_US), "over": sum(each > SCRIPT_US for each in times),
     }  # fmt: skip
 
 
@@ -221,13 +225,13 @@ AXES = {
         ),
         Axis(
             "due", "Scheduled jobs that are due at once", "jobs",
-            (10_000, 100_000, 1_000_000), due_at_once, ("seconds", "scripts", "median", "longest", "over"),
-            {"longest": "longest script", "median": "median script"}, small=10_000,
+            (10_000, 100_000, 1_000_000), due_at_once, ("seconds", "scripts", "mean", "longest", "over"),
+            {"longest": "longest script", "mean": "mean script"}, small=10_000,
         ),
         Axis(
             "spread", "Scheduled jobs that become due over 20 s", "jobs",
-            (10_000, 100_000, 1_000_000), due_over_20_s, ("seconds", "scripts", "median", "longest", "over"),
-            {"longest": "longest script", "median": "median script"}, small=10_000,
+            (10_000, 100_000, 1_000_000), due_over_20_s, ("seconds", "scripts", "mean", "longest", "over"),
+            {"longest": "longest script", "mean": "mean script"}, small=10_000,
         ),
     )
 }  # fmt: skip

@@ -13,7 +13,7 @@ from benchmarks.scale import SCRIPT_US
 from tests.processes import ROOT
 
 #: What else the machine does adds to a script's time: one quiet round is enough.
-ROUNDS = 3
+ROUNDS = 5
 
 
 @pytest.mark.alone
