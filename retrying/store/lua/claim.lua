@@ -84,7 +84,7 @@ end
 
 local next_due = call('ZRANGE', SCHEDULED, 0, 0, 'WITHSCORES')[2]
 if next_due and tonumber(next_due) <= now then
-  promote(25) -- the sweep moves the rest, if there are more
+  promote(50) -- as many as 100 slots ask for; the sweep moves the rest, if there are more
   next_due = call('ZRANGE', SCHEDULED, 0, 0, 'WITHSCORES')[2]
 end
 
