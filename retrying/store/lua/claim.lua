@@ -23,18 +23,20 @@ for _ = 1, number() do
 end
 local settled, gone = {}, {}
 for id, held in string.gmatch(successes, '(%S+) (%S+)') do
-  local status, job = fence(id, held, 'topic', 'attempt', 'unique', 'key', 'started')
+  local status, job = fence(id, held, 'started', 'topic', 'unique', 'key')
   local result = results[#settled + 1]
   settled[#settled + 1] = status
   if status == 1 then
-    tally(DONE)
-    tally_time(RAN, now - (job[7] or now))
-    if job[5] or job[6] then
+    tally_time(RAN, now - (job[2] or now))
+    if job[4] or job[5] then
       ended(id)
+    end
+    if job[3] then
+      emit(id, job[3], 'succeeded', 'attempt', read(id, 'attempt')[1])
     end
     gone[#gone + 1] = id
     if keep == 0 and not result then
-      call('SET', JOB .. id, 'succeeded:' .. held, 'PX', tombstone)
+      call('PSETEX', JOB .. id, tombstone, 'succeeded:' .. held)
     else
       call('HSET', JOB .. id, 'token', '', 'settled', held, 'state', 'succeeded', 'finished', now)
       if keep > 0 then
@@ -45,11 +47,11 @@ for id, held in string.gmatch(successes, '(%S+) (%S+)') do
         call('PEXPIRE', JOB .. id, result[2])
       end
     end
-    emit(id, job[3], 'succeeded', 'attempt', job[4])
   end
 end
 if #gone > 0 then
   call('ZREM', LEASES, unpack(gone))
+  tally(DONE, #gone)
 end
 
 -- What the worker is told of a job. `extra` and `past`: the values of its fields of these names, `past` nil before the
@@ -58,14 +60,12 @@ local jobs, ends = {}, string.format('%.0f', now + lease)
 local EXTRA, PAST = { 'priority', 'policy', 'topic' }, { 'failures', 'rescues', 'releases' }
 local function add(id, attempt, payload, created, extra, past)
   local job = { id, payload, attempt, created }
-  for i, name in ipairs(EXTRA) do
+  for i = 1, 3 do
     if extra[i] then
-      job[#job + 1], job[#job + 2] = name, extra[i]
+      job[#job + 1], job[#job + 2] = EXTRA[i], extra[i]
     end
-  end
-  for i, name in ipairs(past and PAST or {}) do
-    if past[i] then
-      job[#job + 1], job[#job + 2] = name, past[i]
+    if past and past[i] then
+      job[#job + 1], job[#job + 2] = PAST[i], past[i]
     end
   end
   jobs[#jobs + 1] = job
@@ -184,9 +184,10 @@ local function begin(id, order)
   add(id, attempt, job[6], job[7], job, past)
   call('HSET', JOB .. id, 'state', 'running', 'token', token, 'worker', worker, 'started', now, 'attempt', attempt)
   leased[#leased + 1], leased[#leased + 2] = ends, id
-  tally(STARTED)
   tally_time(WAITED, now - (ready or now))
-  emit(id, job[3], 'running', 'attempt', attempt, 'worker', worker)
+  if job[3] then
+    emit(id, job[3], 'running', 'attempt', attempt, 'worker', worker)
+  end
   return 1
 end
 
@@ -213,6 +214,7 @@ while taken < room and looked < most and (looked < waiting or by_key) do
 end
 if taken > 0 then
   call('ZADD', LEASES, unpack(leased))
+  tally(STARTED, taken)
 end
 
 local more, held = waiting > looked, ''

@@ -112,10 +112,18 @@ local function tally(place, more)
   tallied[place] = (tallied[place] or 0) + (more or 1)
 end
 
+local frexp = math.frexp
 local function tally_time(place, ms)
-  local _, bucket = math.frexp(math.max(0, ms))
-  tally(place, math.max(0, ms))
-  tally(16 + (place - WAITED) / 2 * BUCKETS + math.min(bucket, BUCKETS - 1))
+  if ms < 0 then
+    ms = 0
+  end
+  local _, bucket = frexp(ms)
+  if bucket >= BUCKETS then
+    bucket = BUCKETS - 1
+  end
+  bucket = 16 + (place - WAITED) / 2 * BUCKETS + bucket
+  tallied[place] = (tallied[place] or 0) + ms
+  tallied[bucket] = (tallied[bucket] or 0) + 1
 end
 
 local MINUTE = STATS .. 'minute:' .. math.floor(now / 60000)
@@ -225,15 +233,15 @@ end
 
 -- The fence: what holds the lease is the token, and only it may end the attempt.
 --   1 it holds; 0 this very token already ended its attempt (a replayed request); -1 the lease was given away.
--- With 1 come the values of the other fields asked for, the first of them as number 3.
+-- With 1 come the values of the other fields asked for, the first of them as number 2.
 local function fence(id, token, ...)
-  local held = redis.pcall('HMGET', JOB .. id, 'token', 'settled', ...)
-  if held.err then
-    return call('GET', JOB .. id) == 'succeeded:' .. token and 0 or -1
-  elseif held[1] == token then
+  local held = redis.pcall('HMGET', JOB .. id, 'token', ...)
+  if held[1] == token then
     return 1, held
+  elseif held.err then
+    return call('GET', JOB .. id) == 'succeeded:' .. token and 0 or -1
   end
-  return held[2] == token and 0 or -1
+  return call('HGET', JOB .. id, 'settled') == token and 0 or -1
 end
 
 -- A rate lets `burst` through at once and one more every `interval` microseconds (GCRA). Tokens there are now, and the
