@@ -37,8 +37,10 @@ class Intake:
         #: Most jobs to claim at once. Of many slots one half is fed while the other half works: neither the server nor
         #: this process waits for the other then.
         self._most = min(MAX_BATCH, max(MIN_HALF, lane.group.size // 2))
-        #: A claim is on its way: jobs may be leased that we don't know of yet.
-        self.claiming = False
+        #: Claims whose jobs have not begun here: they may be leased without anyone knowing of them yet.
+        self.claiming = 0
+        #: Claimed jobs that have not begun: each has one of the waiting slots to itself.
+        self._arriving = 0
         self._wanting: dict[Slot, None] = {}
         self._wake = asyncio.Event()
         #: There may be ready jobs: the last claim took all it asked for, or something rang.
@@ -73,7 +75,11 @@ class Intake:
     @property
     def looking(self) -> bool:
         """Whether it could take another job, and there may be one."""
-        return self._look and bool(self._wanting)
+        return self._look and self._free > 0
+
+    @property
+    def _free(self) -> int:
+        return max(0, len(self._wanting) - self._arriving)
 
     async def listen(self) -> None:
         """Wait for the doorbell while slots are hungry; the poll is the floor when a ring is lost. For ever."""
@@ -117,10 +123,10 @@ class Intake:
         while True:
             wanted = 0
             if not (lane.stopping or lane.presence.quiet):
-                wanted = min(len(self._wanting), lane.group.allows(lane), self._most)
+                wanted = min(self._free, lane.group.allows(lane), self._most)
             batch = hand.succeeded[:MAX_BATCH]
             if not (batch or self._rang or (wanted and self._look)):
-                if self._wanting and not self._look and not self._held:
+                if self._free and not self._look and not self._held:
                     self._hungry.set()
                 await self._wake.wait()
                 self._wake.clear()
@@ -129,24 +135,24 @@ class Intake:
             self._hungry.clear()
             lane.group.took(lane, wanted)
             lane.load += wanted
-            self.claiming = True
+            self.claiming += 1
             token, sent, claim = await self._claim(wanted, batch)
-            self.claiming = False
             lane.load -= wanted - len(claim.jobs)
             del hand.succeeded[: len(batch)]
             hand.told_successes(batch, claim.settled)
             if wanted:
-                self._look = len(claim.jobs) >= wanted
+                # A claim moves 50 due jobs: with more of them, more can be had than it found.
+                self._look = len(claim.jobs) >= wanted or claim.next_due == 0
                 self._held = claim.held is not None
             if not self._held or wanted:
                 # Held for long, it looks with each sweep: the rate may have been changed, or the server's memory lost.
                 longest = round(1000 * lane.settings.SWEEP_SECONDS)
                 self._watch_due(claim.next_due if claim.held is None else min(claim.held, longest))
-            for job in claim.jobs:
-                self._begin(job, token, sent)
             if len(claim.jobs) < wanted:
                 lane.group.changed()
-            hand.check_empty()
+            # The next claim, if there is one to make, is sent first: the store works on it while these jobs begin.
+            self._arriving += len(claim.jobs)
+            lane.spawn(self._begin_all(claim.jobs, token, sent))
 
     async def _claim(self, wanted: int, batch: list[Attempt]) -> tuple[str, float, Claim]:
         """The token, when the request that was answered was sent, and the answer."""
@@ -176,6 +182,16 @@ class Intake:
         succeeded = list(self.lane.hand.succeeded)  # a claim that is answered meanwhile takes some from its front
         batches = (succeeded[start : start + MAX_BATCH] for start in range(0, len(succeeded), MAX_BATCH))
         return [self.call(new_id(), 0, batch) for batch in batches]
+
+    async def _begin_all(self, jobs: list[Claimed], token: str, sent: float) -> None:
+        waiting = len(self._wanting)
+        for job in jobs:
+            self._begin(job, token, sent)
+        self._arriving -= len(jobs)
+        self.claiming -= 1
+        if waiting - len(self._wanting) < len(jobs):
+            self.wake()  # what could not be run left its slot to another job
+        self.lane.hand.check_empty()
 
     def _begin(self, job: Claimed, token: str, sent: float) -> None:
         lane, hand = self.lane, self.lane.hand

@@ -32,10 +32,11 @@ from retrying import (
     topics,
 )
 from retrying.consumers import BackgroundConsumer
+from retrying.intake import Intake
 from retrying.layers import get_layer
 from retrying.logs import JobContext
 from retrying.routes import NoRoute
-from retrying.store.calls import NewJob
+from retrying.store.calls import Claim, NewJob
 from retrying.worker import Worker
 from tests.conftest import await_for
 from tests.retrying.conftest import QUICK
@@ -983,6 +984,33 @@ async def test_scheduled_job_starts_when_due_without_any_bell(settings: Any) -> 
     assert 0 <= (ran[-1] - job.due_at).total_seconds() < 0.5
 
 
+async def test_more_due_jobs_than_one_claim_moves_are_claimed_without_a_wait(
+    monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    settings.RETRYING = {**QUICK, "POLL_SECONDS": 300, "SWEEP_SECONDS": 60}
+    monkeypatch.setattr(Intake, "_watch_due", lambda *_: None)
+    begun: list[str] = []
+    let_go = asyncio.Event()
+
+    async def work(_: object) -> None:  # no success to tell, which would claim on the way
+        begun.append(current_job().id)
+        await let_go.wait()
+
+    layer = get_layer()
+    due = [NewJob(id=str(n), payload=layer.encode(MESSAGE), delay=100) for n in range(150)]
+    async with running(async_consumer(work), concurrency=200):
+        await aenqueue(CHANNEL, MESSAGE)
+        await await_for(lambda: begun, "the worker works, and has swept")
+        await layer.store.arun(layer.store.enqueue(CHANNEL, due))
+        last = await jobs.aget(CHANNEL, "149")
+        assert last is not None
+        assert last.due_at is not None
+        await await_for(lambda: last.due_at < datetime.now(UTC), "they are due")  # type: ignore[operator]
+        await aenqueue(CHANNEL, MESSAGE)  # rings: nobody else tells the worker
+        await await_for(lambda: len(begun) == len(due) + 2, "all run")
+        let_go.set()
+
+
 # Stopping
 
 
@@ -1020,6 +1048,30 @@ async def test_stop_gives_back_uncharged_what_does_not_end() -> None:
     assert job is not None
     assert (job.state, job.releases, job.failures, job.rescues) == (State.READY, 1, 0, 0)
     assert told == ["the worker stops"]
+
+
+async def test_job_that_was_on_its_way_when_the_worker_was_told_to_stop_is_given_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    claimed, stopped = asyncio.Event(), asyncio.Event()
+    store = get_layer().store
+    arun = store.arun
+
+    async def late(call: Any) -> Any:
+        answer = await arun(call)
+        if isinstance(answer, Claim) and answer.jobs:
+            claimed.set()
+            await stopped.wait()
+        return answer
+
+    monkeypatch.setattr(store, "arun", late)
+    await aenqueue(CHANNEL, MESSAGE, job_id="a")
+    async with running(consumer("async", lambda _: pytest.fail("it ran"))):
+        await claimed.wait()
+        asyncio.get_running_loop().call_later(0.2, stopped.set)  # well after the worker was told to stop
+    job = jobs.get(CHANNEL, "a")
+    assert job is not None
+    assert (job.state, job.releases, job.failures) == (State.READY, 1, 0)
 
 
 @pytest.mark.parametrize("concurrency", [1, 8])
