@@ -21,9 +21,19 @@ from .results import Key, Results, machine
 
 RESULTS = ROOT / "docs" / "performance.json"
 #: Rounds of each measurement at most, more of what is compared most; of sending, a variant may have more.
-ROUNDS = {"enqueue": 3, "drain": 3, "two": 2, "busy": 2, "latency": 2, "sleep": 1, "crash": 1, "persistence": 2}
+ROUNDS = {
+    "enqueue": 3,
+    "drain": 3,
+    "two": 2,
+    "busy": 2,
+    "portions": 5,
+    "latency": 2,
+    "sleep": 1,
+    "crash": 1,
+    "persistence": 2,
+}
 #: What a run without --measure does. `crash` of peers takes minutes each, so it is asked for with --crash.
-USUAL = ("enqueue", "drain", "two", "busy", "latency", "sleep", "persistence", "crash")
+USUAL = ("enqueue", "drain", "two", "busy", "portions", "latency", "sleep", "persistence", "crash")
 
 
 @dataclass(frozen=True, slots=True)

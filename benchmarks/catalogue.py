@@ -17,8 +17,10 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 #: What a variant takes part in unless it says otherwise. `crash` only when asked for: it takes minutes.
 EVERYTHING = ("enqueue", "drain", "two", "latency", "sleep", "crash")
-MEASURES = (*EVERYTHING, "busy", "persistence")
+MEASURES = (*EVERYTHING, "busy", "portions", "persistence")
 OURS = "ours"
+#: Of a core, what `portions` leaves a worker process: two of them and a server have what they need on two cores.
+PORTION = 0.45
 
 BLOCK = re.compile(r"^# /// script$\n(?P<lines>(?:^#(?: .*)?$\n)+)^# ///$", re.MULTILINE)
 

@@ -6,13 +6,14 @@ import time
 from array import array
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Self
 
 from .bench import Bench, Failed, Values
-from .catalogue import OURS
+from .catalogue import OURS, PORTION
 from .effects import SLEEP_SECONDS, Effect
-from .measure import Process, Use, core_waits, cpu_seconds, percentile, resident, wait_until
+from .measure import Process, Use, core_waits, cpu_seconds, held_to, percentile, resident, wait_until
 
 #: Sends of one measurement of the rate, unless its time is over before.
 SENDS = 20_000
@@ -63,14 +64,18 @@ def _per_job(used: Use, count: float) -> Values:
     }
 
 
-def drain(bench: Bench, *, kind: str = "noop", jobs: int = 0, processes: int = 1) -> Values:
+def drain(
+    bench: Bench, *, kind: str = "noop", jobs: int = 0, processes: int = 1, portion: float | None = None
+) -> Values:
     """How fast jobs run that wait: from the first one's beginning to the last one's. The processor seconds per
     1,000 jobs, trips and commands leave out the worker's start. Of several workers the rate is that of the time in
     which all of them run jobs. `cores`: how many of the machine's the workers and the server kept busy meanwhile,
     `waiting`: how many more they could have used, ready to run while every core was taken; `server_...`: the server's
-    share of both."""
+    share of both. `portion`: of a core, all that each worker may use."""
     count = bench.fill(kind, bench.scaled((jobs or bench.variant.jobs) * processes))
-    with bench.working("drain", processes=processes) as workers:
+    with bench.working("drain", processes=processes) as workers, ExitStack() as stack:
+        if portion is not None:
+            stack.enter_context(held_to(portion, [worker.pid for worker in workers]))
         bench.await_all(count, workers)
         began, first = bench.effects.count(), _Moment.now(bench, workers)
         bench.await_effects(count, DRAIN_SECONDS, workers)
@@ -154,6 +159,23 @@ def busy(bench: Bench) -> Values:
         if values["left"]:
             raise Failed(f"{values['left']:.0f} jobs were not run within {DRAIN_SECONDS:.0f} s")
         rates.update({name: values["rate"], f"{name}_cores": values["cores"]})
+        bench.reset()
+    return rates
+
+
+def portions(bench: Bench) -> Values:
+    """No-op jobs with one worker process and with two, each held to a portion of one core, beside a server that has the
+    other one to itself: what a second process is worth where there is a core, if a slow one, for each of the three."""
+    rates: Values = {}
+    for name, processes in (("one", 1), ("two", 2)):
+        try:
+            with bench.server.apart():
+                values = drain(bench, processes=processes, portion=PORTION)
+        except OSError as error:
+            raise Failed(
+                f"a process can't be held to a portion of a core (Linux' control groups, root): {error}"
+            ) from error
+        rates.update({name: values["rate"], f"{name}_cores": values["cores"], f"{name}_server": values["server_cores"]})
         bench.reset()
     return rates
 
@@ -250,6 +272,7 @@ MEASUREMENTS: dict[str, Callable[[Bench], Values]] = {
     "drain": drain,
     "two": two,
     "busy": busy,
+    "portions": portions,
     "latency": latency,
     "sleep": sleep,
     "crash": crash,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .catalogue import OURS, Peer
+from .catalogue import OURS, PORTION, Peer
 from .measure import Figure
 from .results import Key, Results
 from .tables import CRASH, SENDING, SPEED, Column, best, markdown, short, shown, whole
@@ -115,6 +115,17 @@ def _most_of(cores: int, results: Results, variant: str) -> float | None:
     return cores * 1000 / (worker.median + server.median) / rate.median
 
 
+def server_full(variant: str) -> Callable[[Results], str]:
+    """With a core for each worker process only the server can be what two of them wait for."""
+
+    def said(results: Results) -> str:
+        server = results.figure(Key(OURS, variant, "portions"), "two_server")
+        full = server is not None and server.median >= FULL
+        return f"no: Valkey is the limit, {short(server.median)} of its one core busy" if server and full else ""
+
+    return said
+
+
 def pop_is_slow(results: Results) -> str:
     """What no queue on this machine could have had in this run."""
     floor = results.figure(Key("raw", "pop", "latency"), "p99")
@@ -146,6 +157,14 @@ CLAIMS = (
         Claim(
             f"two processes beside one, jobs of 1 ms of processor, {name}",
             ours(variant, "busy", "two"), TWICE, row_of(OURS, variant, "busy", "one"),
+        )
+        for variant, name in PROCESSES
+    ),
+    *(
+        Claim(
+            f"two processes beside one, no-op jobs, {PORTION:.0%} of a core each, {name}",
+            ours(variant, "portions", "two"), TWICE, row_of(OURS, variant, "portions", "one"),
+            excuse=server_full(variant),
         )
         for variant, name in PROCESSES
     ),

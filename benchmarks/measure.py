@@ -123,6 +123,42 @@ def resident(pid: int) -> int:
     return total * os.sysconf("SC_PAGE_SIZE")
 
 
+#: Where Linux keeps its control groups, and in which file of a group its processes stand.
+CONTROL_GROUPS, MEMBERS = Path("/sys/fs/cgroup"), "cgroup.procs"
+#: Microseconds after which what a control group may use begins anew: few, but a quota is a millisecond at least.
+QUOTA_PERIOD = 5000
+
+
+@contextlib.contextmanager
+def held_to(cores: float, pids: Sequence[int]) -> Iterator[None]:
+    """Each of the processes may use so many cores at most (0.5: half of one), all its threads together.
+
+    OSError where this user may make no control group: only root may, on most machines.
+    """
+    quota, first = round(cores * QUOTA_PERIOD), CONTROL_GROUPS / "cpu"  # of version 1; version 2 has no such directory
+    top, limits = CONTROL_GROUPS, {"cpu.max": f"{quota} {QUOTA_PERIOD}"}
+    if first.is_dir():
+        top, limits = first, {"cpu.cfs_period_us": str(QUOTA_PERIOD), "cpu.cfs_quota_us": str(quota)}
+
+    def back(pid: int, home: Path) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            (home / MEMBERS).write_text(str(pid))
+
+    with contextlib.ExitStack() as stack:
+        for pid in pids:
+            told = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+            at = {names: path for _, names, path in (line.split(":", 2) for line in told)}
+            home = top / at["" if top is CONTROL_GROUPS else "cpu"].lstrip("/")
+            group = top / f"benchmark-{pid}"
+            group.mkdir()
+            stack.callback(group.rmdir)
+            for name, value in limits.items():
+                (group / name).write_text(value)
+            (group / MEMBERS).write_text(str(pid))
+            stack.callback(back, pid, home)
+        yield
+
+
 class Process:
     """A program with everything that it starts: `with Process(command, log=path) as process: process.pid`.
 

@@ -28,7 +28,7 @@
 # concurrency = 100
 # jobs = 120000
 # uvloop = true
-# measures = ["drain", "two", "busy", "latency", "sleep"]
+# measures = ["drain", "two", "busy", "portions", "latency", "sleep"]
 # sender = "enqueue"
 #
 # [tool.benchmark.variants.background-asyncio]
@@ -64,7 +64,7 @@
 # sending = 9
 # jobs = 45000
 # uvloop = true
-# measures = ["enqueue", "drain", "two", "busy", "latency", "sleep"]
+# measures = ["enqueue", "drain", "two", "busy", "portions", "latency", "sleep"]
 # sender = "enqueue"
 #
 # [tool.benchmark.variants.consumer-asyncio]
@@ -97,7 +97,7 @@
 # concurrency = 100
 # jobs = 35000
 # uvloop = true
-# measures = ["enqueue", "drain", "two", "busy", "latency", "sleep"]
+# measures = ["enqueue", "drain", "two", "busy", "portions", "latency", "sleep"]
 # sender = "task"
 #
 # [tool.benchmark.variants.task-sync]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from .catalogue import OURS, Peer
+from .catalogue import OURS, PORTION, Peer
 from .claims import claims
 from .environments import ROOT
 from .plots import Bar, bars
@@ -14,6 +14,7 @@ from .tables import (
     CRASH,
     LATENCY,
     PERSISTENCE,
+    PORTIONS,
     PROCESSES,
     SENDING,
     SPEED,
@@ -58,6 +59,10 @@ which uses one at most. *Cores waited for*: how many more they could have used, 
 taken (above 0 with an idle core in the other column: they take turns); after the slash Valkey alone. Jobs of 1 ms of
 processor time need little of Valkey: what a second process is worth where there is a core for it. Rates of two count
 from when both run jobs to when one has no more."""
+
+PORTIONED = f"""\
+No-op jobs once more where the workers and Valkey have a core each, if slow ones: Valkey has one to itself, and each
+worker is held to {PORTION:.0%} of another one, so that two of them have what they need, too."""
 
 KILLED = """\
 600 jobs of 20 ms at concurrency 10 (1 where a worker takes one at a time). The worker's whole process tree is killed
@@ -128,6 +133,8 @@ def document(results: Results, peers: dict[str, Peer]) -> str:
         "### Two worker processes",
         TWO_PROCESSES,
         table(results, peers, PROCESSES, of="two"),
+        PORTIONED,
+        table(results, peers, PORTIONS, of="portions"),
         "### What a job and an idle worker cost",
         "For each job of the drain, and for a worker that has nothing to do.",
         table(results, peers, WORKING, by=SPEED[0]),

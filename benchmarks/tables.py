@@ -77,6 +77,12 @@ PROCESSES = (
     Column("two processes/s", "busy", ("two",), whole),
     Column("cores busy", "busy", ("two_cores",)),
 )
+PORTIONS = (
+    Column("one process/s", "portions", ("one",), whole, spread=True),
+    Column("cores busy", "portions", ("one_cores", "one_server")),
+    Column("two processes/s", "portions", ("two",), whole, spread=True),
+    Column("cores busy", "portions", ("two_cores", "two_server")),
+)
 SENDING = (
     Column("one after another/s", "enqueue", ("one",), whole, spread=True),
     Column("50 at once/s", "enqueue", ("gather",), whole),

@@ -3,17 +3,19 @@
 import os
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
 
 from benchmarks.measure import (
+    CONTROL_GROUPS,
     Figure,
     Process,
     Server,
     core_waits,
     cpu_seconds,
+    held_to,
     interleaved,
     percentile,
     resident,
@@ -109,6 +111,22 @@ def test_a_server_persists_as_asked(persistence, appended):
 def test_an_unknown_persistence_is_refused():
     with pytest.raises(ValueError, match="off, everysec, always"):
         Server(persistence="sometimes").__enter__()
+
+
+def test_a_process_is_held_to_a_part_of_a_core_or_not_at_all():
+    spin = [sys.executable, "-c", "while True: pass"]
+    groups = set(CONTROL_GROUPS.rglob("benchmark-*"))
+    with Process(spin, log=Path(os.devnull), patience=0.1) as spinning:
+        assert wait_until(lambda: cpu_seconds(spinning.pid) > 0.2, 20)
+        home = Path(f"/proc/{spinning.pid}/cgroup").read_text()
+        # Who may make no control group is told, and nothing is left of the attempt.
+        with suppress(OSError), held_to(0.2, [spinning.pid]):
+            began, used = time.monotonic(), cpu_seconds(spinning.pid)
+            assert wait_until(lambda: cpu_seconds(spinning.pid) - used > 0.1, 20)
+            # The first of its quotas may end at once, and of the last one all may be used.
+            assert cpu_seconds(spinning.pid) - used < 0.2 * (time.monotonic() - began) + 0.02
+        assert Path(f"/proc/{spinning.pid}/cgroup").read_text() == home
+    assert set(CONTROL_GROUPS.rglob("benchmark-*")) == groups
 
 
 def test_how_long_a_process_waited_for_a_core():

@@ -180,6 +180,22 @@ def test_what_two_processes_could_not_have_is_said_where_the_figures_show_it(tmp
     assert row.endswith(f"| at least 1.8 x | {said} |")
 
 
+@pytest.mark.parametrize(
+    ("two", "server", "said"),
+    [
+        (18_200, 0.7, "yes"),
+        (15_000, 0.95, "no: Valkey is the limit, 0.95 of its one core busy"),
+        (15_000, 0.7, "**no**"),
+    ],
+)
+def test_where_workers_have_a_core_each_only_the_server_is_an_excuse(tmp_path, peers, two, server, said):
+    made = Results(tmp_path / "performance.json")
+    made.begin(FACTS)
+    made.add(Key(OURS, "consumer", "portions"), {"one": 10_000, "two": two, "two_server": server})
+    (row,) = (line for line in claims(made, peers).splitlines() if "two processes" in line)
+    assert row.endswith(f"| at least 1.8 x | {said} |")
+
+
 def test_a_claim_without_a_peer_to_compare_with_is_left_out(results, peers):
     lonely = Claim("alone", ours("consumer", "drain", "rate"), 1, fastest(SENDING[0]))
     assert lonely.row(results, peers) is None

@@ -43,8 +43,8 @@ FENCES = (
     Fence(
         "an end is accepted whatever token it shows",
         _LUA + "common.lua",
-        "elseif held[1] == token then",
-        "elseif held[1] then",
+        "if held[1] == token then",
+        "if held[1] then",
         (_STORE + "stale_token_ends_nothing", "tests/retrying/test_model.py::test_the_scripts_do_what_the_model_does"),
     ),
     Fence(
@@ -99,7 +99,7 @@ FENCES = (
     Fence(
         "a job that is done leaves no tombstone",
         _LUA + "claim.lua",
-        "call('SET', JOB .. id, 'succeeded:' .. held, 'PX', tombstone)",
+        "call('PSETEX', JOB .. id, tombstone, 'succeeded:' .. held)",
         "call('DEL', JOB .. id)",
         (_STORE + "ack_leaves_a_tombstone_and_nothing_else", _STORE + "same_id_is_known_in_every_state[succeeded]"),
     ),
