@@ -16,7 +16,7 @@ from .bench import Failed, bench
 from .catalogue import MEASURES, OURS, Peer, Variant, catalogue
 from .cells import MEASUREMENTS
 from .environments import ROOT, CannotInstall, commit, copy_code, environment, newest_python, version_of, versions
-from .measure import interleaved
+from .measure import CannotHold, interleaved
 from .results import Key, Results, machine
 
 RESULTS = ROOT / "docs" / "performance.json"
@@ -177,6 +177,9 @@ class Run:
                 cell.peer, cell.variant, interpreter, self.code, cell.persistence, quick=self.options.quick
             ) as ready:
                 values = MEASUREMENTS[cell.measure](ready)
+        except CannotHold as error:  # no fault of what is measured
+            self.results.fail(cell.key, str(error))
+            self.say(f"{name}: LEFT OUT: {error}")
         except Exception as error:  # noqa: BLE001 - a peer that fails must not end the others' run
             reason = str(error) if isinstance(error, Failed) else repr(error)
             self.results.fail(cell.key, reason)

@@ -129,11 +129,15 @@ CONTROL_GROUPS, MEMBERS = Path("/sys/fs/cgroup"), "cgroup.procs"
 QUOTA_PERIOD = 5000
 
 
+class CannotHold(Exception):
+    """A process can't be held to a part of a core on this machine, or by this user; the message says why."""
+
+
 @contextlib.contextmanager
 def held_to(cores: float, pids: Sequence[int]) -> Iterator[None]:
     """Each of the processes may use so many cores at most (0.5: half of one), all its threads together.
 
-    OSError where this user may make no control group: only root may, on most machines.
+    CannotHold where this user may make no control group: only root may, on most machines.
     """
     quota, first = round(cores * QUOTA_PERIOD), CONTROL_GROUPS / "cpu"  # of version 1; version 2 has no such directory
     top, limits = CONTROL_GROUPS, {"cpu.max": f"{quota} {QUOTA_PERIOD}"}
@@ -145,17 +149,22 @@ def held_to(cores: float, pids: Sequence[int]) -> Iterator[None]:
             (home / MEMBERS).write_text(str(pid))
 
     with contextlib.ExitStack() as stack:
-        for pid in pids:
-            told = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
-            at = {names: path for _, names, path in (line.split(":", 2) for line in told)}
-            home = top / at["" if top is CONTROL_GROUPS else "cpu"].lstrip("/")
-            group = top / f"benchmark-{pid}"
-            group.mkdir()
-            stack.callback(group.rmdir)
-            for name, value in limits.items():
-                (group / name).write_text(value)
-            (group / MEMBERS).write_text(str(pid))
-            stack.callback(back, pid, home)
+        try:
+            for pid in pids:
+                told = [line.split(":", 2) for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines()]
+                at = {name: path for _, names, path in told for name in names.split(",")}
+                home = top / at["" if top is CONTROL_GROUPS else "cpu"].lstrip("/")
+                if not (home / MEMBERS).exists():  # in a container that sees its own group as the top
+                    home = top
+                group = top / f"benchmark-{pid}"
+                group.mkdir()
+                stack.callback(group.rmdir)
+                for name, value in limits.items():
+                    (group / name).write_text(value)
+                (group / MEMBERS).write_text(str(pid))
+                stack.callback(back, pid, home)
+        except (OSError, KeyError) as error:
+            raise CannotHold(f"no control group to hold a process to a part of a core: {error!r}") from error
         yield
 
 

@@ -141,9 +141,11 @@ class Intake:
             del hand.succeeded[: len(batch)]
             hand.told_successes(batch, claim.settled)
             if wanted:
-                # A claim moves 50 due jobs: with more of them, more can be had than it found.
-                self._look = len(claim.jobs) >= wanted or claim.next_due == 0
                 self._held = claim.held is not None
+                # A claim moves 50 due jobs: with more of them, more can be had than it found. One that found none left
+                # them to others, as its channel is paused or at its limit: other channels of its group are next.
+                more = bool(claim.jobs) and claim.next_due == 0 and not self._held
+                self._look = more or len(claim.jobs) >= wanted
             if not self._held or wanted:
                 # Held for long, it looks with each sweep: the rate may have been changed, or the server's memory lost.
                 longest = round(1000 * lane.settings.SWEEP_SECONDS)
@@ -185,13 +187,15 @@ class Intake:
 
     async def _begin_all(self, jobs: list[Claimed], token: str, sent: float) -> None:
         waiting = len(self._wanting)
-        for job in jobs:
-            self._begin(job, token, sent)
-        self._arriving -= len(jobs)
-        self.claiming -= 1
-        if waiting - len(self._wanting) < len(jobs):
-            self.wake()  # what could not be run left its slot to another job
-        self.lane.hand.check_empty()
+        try:
+            for job in jobs:
+                self._begin(job, token, sent)
+        finally:  # also when the worker ends by it, which waits for nothing then
+            self._arriving -= len(jobs)
+            self.claiming -= 1
+            if waiting - len(self._wanting) < len(jobs):
+                self.wake()  # what could not be run left its slot to another job
+            self.lane.hand.check_empty()
 
     def _begin(self, job: Claimed, token: str, sent: float) -> None:
         lane, hand = self.lane, self.lane.hand

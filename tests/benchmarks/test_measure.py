@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks.measure import (
     CONTROL_GROUPS,
+    CannotHold,
     Figure,
     Process,
     Server,
@@ -120,7 +121,7 @@ def test_a_process_is_held_to_a_part_of_a_core_or_not_at_all():
         assert wait_until(lambda: cpu_seconds(spinning.pid) > 0.2, 20)
         home = Path(f"/proc/{spinning.pid}/cgroup").read_text()
         # Who may make no control group is told, and nothing is left of the attempt.
-        with suppress(OSError), held_to(0.2, [spinning.pid]):
+        with suppress(CannotHold), held_to(0.2, [spinning.pid]):
             began, used = time.monotonic(), cpu_seconds(spinning.pid)
             assert wait_until(lambda: cpu_seconds(spinning.pid) - used > 0.1, 20)
             # The first of its quotas may end at once, and of the last one all may be used.

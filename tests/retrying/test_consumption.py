@@ -11,6 +11,7 @@ import pytest
 
 from retrying import RetryPolicy, State, aenqueue, jobs
 from retrying.group import BadConsumption, Consumption, parse
+from retrying.intake import Intake
 from retrying.layers import get_layer
 from retrying.store.calls import NewJob
 from retrying.worker import Worker
@@ -79,6 +80,33 @@ async def test_strict_order_takes_the_second_channel_only_while_the_first_is_emp
     # What arrived in the middle went before the rest, at the latest after the job that was claimed at that moment.
     assert ran[6:].index("urgent") <= 1
     assert ran[-1] == "rest"
+
+
+async def test_a_paused_channel_with_many_due_jobs_does_not_keep_the_second_one_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    layer = get_layer()
+    store = layer.store
+    due = [NewJob(id=str(n), payload=layer.encode({"type": "x.y"}), delay=1) for n in range(2000)]
+    for start in range(0, len(due), 500):
+        await store.arun(store.enqueue("first", due[start : start + 500]))
+    await store.arun(store.pause("first"))
+    await aenqueue("second", {"type": "x.y"}, job_id="b")
+    claims: Counter[str] = Counter()
+    before: list[int] = []
+    claim = Intake._claim
+
+    async def counted(intake: Intake, *args: Any) -> Any:
+        claims[intake.lane.channel] += 1
+        return await claim(intake, *args)
+
+    async def handle(_: dict[str, Any], channel: str) -> None:
+        before.append(claims["first"])
+
+    monkeypatch.setattr(Intake, "_claim", counted)
+    worker = Worker(application(handle), {"first,second": 100}, layer)
+    await run_until(worker, lambda: before, "the job of the second channel ran")
+    assert before[0] < 20, "it waits until all jobs of the first one are moved, in 40 claims"
 
 
 async def test_two_cake_makers_share_an_oven_three_to_one() -> None:

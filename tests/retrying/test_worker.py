@@ -40,7 +40,7 @@ from retrying.store.calls import Claim, NewJob
 from retrying.worker import Worker
 from tests.conftest import await_for
 from tests.retrying.conftest import QUICK
-from tests.retrying.running import CHANNEL, reached, running
+from tests.retrying.running import CHANNEL, reached, routed, running
 
 MESSAGE = {"type": "work.do"}
 
@@ -1072,6 +1072,18 @@ async def test_job_that_was_on_its_way_when_the_worker_was_told_to_stop_is_given
     job = jobs.get(CHANNEL, "a")
     assert job is not None
     assert (job.state, job.releases, job.failures) == (State.READY, 1, 0)
+
+
+async def test_a_worker_that_cannot_begin_a_job_ends_at_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(Intake, "_read", lambda *_: 1 / 0)
+    await aenqueue(CHANNEL, MESSAGE)
+    layer = get_layer()
+    worker = Worker(routed(consumer("async", lambda _: None)), {CHANNEL: 8}, layer, shutdown_timeout=300)
+    assert await asyncio.wait_for(worker.run(), 30) == 1
+    await layer.close_pools()
+    assert "a part of the worker failed, the worker ends" in caplog.text
 
 
 @pytest.mark.parametrize("concurrency", [1, 8])

@@ -31,9 +31,7 @@ for id, held in string.gmatch(successes, '(%S+) (%S+)') do
     if job[4] or job[5] then
       ended(id)
     end
-    if job[3] then
-      emit(id, job[3], 'succeeded', 'attempt', read(id, 'attempt')[1])
-    end
+    local attempt = job[3] and read(id, 'attempt')[1]
     gone[#gone + 1] = id
     if keep == 0 and not result then
       call('PSETEX', JOB .. id, tombstone, 'succeeded:' .. held)
@@ -46,6 +44,9 @@ for id, held in string.gmatch(successes, '(%S+) (%S+)') do
         call('HSET', JOB .. id, 'result', result[1])
         call('PEXPIRE', JOB .. id, result[2])
       end
+    end
+    if job[3] then
+      emit(id, job[3], 'succeeded', 'attempt', attempt)
     end
   end
 end
