@@ -26,7 +26,7 @@ ROUNDS = {
     "drain": 3,
     "two": 2,
     "busy": 2,
-    "portions": 5,
+    "portions": 3,
     "latency": 2,
     "sleep": 1,
     "crash": 1,
