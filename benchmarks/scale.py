@@ -134,7 +134,7 @@ def scheduled(server: Server, jobs: int, spread: float) -> Point:
         due = _now(server) + seconds
         schedule(jobs, due, spread)
         if _now(server) + START_SECONDS / 2 < due:
-            with server.apart(), ready(server, ["noop"], 100):
+            with server.apart(), server.first(), ready(server, ["noop"], 100):
                 if _now(server) < due and server.client.zcard(_scheduled()) == jobs:
                     return promotion(server, due, spread)
         seconds *= 2

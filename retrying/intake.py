@@ -152,9 +152,13 @@ class Intake:
                 self._watch_due(claim.next_due if claim.held is None else min(claim.held, longest))
             if len(claim.jobs) < wanted:
                 lane.group.changed()
-            # The next claim, if there is one to make, is sent first: the store works on it while these jobs begin.
-            self._arriving += len(claim.jobs)
-            lane.spawn(self._begin_all(claim.jobs, token, sent))
+            if claim.jobs:
+                # The next claim, if there is one to make, is sent first: the store works on it while these jobs begin.
+                self._arriving += len(claim.jobs)
+                lane.spawn(self._begin_all(claim.jobs, token, sent))
+            else:
+                self.claiming -= 1
+                hand.check_empty()
 
     async def _claim(self, wanted: int, batch: list[Attempt]) -> tuple[str, float, Claim]:
         """The token, when the request that was answered was sent, and the answer."""
