@@ -8,21 +8,22 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from . import report
 from .bench import Failed, bench
 from .catalogue import MEASURES, OURS, Peer, Variant, catalogue
-from .cells import MEASUREMENTS
+from .cells import IN_TURNS, MEASUREMENTS
 from .environments import ROOT, CannotInstall, commit, copy_code, environment, newest_python, version_of, versions
 from .measure import CannotHold, interleaved
 from .results import Key, Results, machine
 
 RESULTS = ROOT / "docs" / "performance.json"
-#: Rounds of each measurement at most, more of what is compared most; of sending, a variant may have more.
+#: Rounds of each measurement at most, more of what is compared most.
 ROUNDS = {
-    "enqueue": 3,
+    "enqueue": 5,
     "drain": 3,
     "two": 2,
     "busy": 2,
@@ -148,46 +149,61 @@ class Run:
         """What is due, in order; what was measured until then is kept when somebody ends it."""
         due = list(self._due())
         try:
-            for place, (number, cell) in enumerate(due, 1):
-                self._one(cell, f"{place}/{len(due)} {cell} ({number})")
+            for place, (number, cells) in enumerate(due, 1):
+                self._one(cells, f"{place}/{len(due)}", number)
         finally:
             self.results.save()
 
-    def _due(self) -> Iterator[tuple[int, Cell]]:
-        """All cells of one kind next to each other in time, each round in another order."""
+    def _due(self) -> Iterator[tuple[int, list[Cell]]]:
+        """All cells of one kind next to each other in time, each round in another order; together what takes turns."""
         for measure in USUAL:
             of_it = [cell for cell in self.cells if cell.measure == measure]
-            rounds = max((self._rounds(cell) for cell in of_it), default=0)
-            yield from ((number, cell) for number, cell in interleaved(rounds, of_it) if number <= self._rounds(cell))
+            compared = [cell for cell in of_it if measure in IN_TURNS and cell.variant.in_turns]
+            apart = [[cell] for cell in of_it if cell not in compared]
+            if compared:
+                apart.append(compared)
+            rounds = max((self._rounds(cells[0]) for cells in apart), default=0)
+            for number, cells in interleaved(rounds, apart):
+                if number <= self._rounds(cells[0]):
+                    yield number, cells
 
     def _rounds(self, cell: Cell) -> int:
         """As many as were asked for; else what a whole run has the time for."""
         if self.options.quick or self.options.rounds:
             return 1 if self.options.quick else int(self.options.rounds)
-        if cell.measure == "enqueue" and cell.variant.sending:
-            return cell.variant.sending
         if cell.measure not in ("enqueue", "drain") and cell.peer.name not in (OURS, "raw"):
             return 1
         return min(cell.variant.rounds, ROUNDS[cell.measure])
 
-    def _one(self, cell: Cell, name: str) -> None:
+    def _one(self, cells: list[Cell], place: str, number: int) -> None:
         try:
-            interpreter = self._interpreters[cell.peer.name]
-            with bench(
-                cell.peer, cell.variant, interpreter, self.code, cell.persistence, quick=self.options.quick
-            ) as ready:
-                values = MEASUREMENTS[cell.measure](ready)
+            with ExitStack() as stack:
+                benches = [
+                    stack.enter_context(
+                        bench(
+                            cell.peer, cell.variant, self._interpreters[cell.peer.name], self.code, cell.persistence,
+                            quick=self.options.quick,
+                        )
+                    )
+                    for cell in cells
+                ]  # fmt: skip
+                measure = cells[0].measure
+                told = IN_TURNS[measure](benches) if measure in IN_TURNS else [MEASUREMENTS[measure](*benches)]
         except CannotHold as error:  # no fault of what is measured
-            self.results.fail(cell.key, str(error))
-            self.say(f"{name}: LEFT OUT: {error}")
+            for cell in cells:
+                self.results.fail(cell.key, str(error))
+                self.say(f"{place} {cell} ({number}): LEFT OUT: {error}")
         except Exception as error:  # noqa: BLE001 - a peer that fails must not end the others' run
             reason = str(error) if isinstance(error, Failed) else repr(error)
-            self.results.fail(cell.key, reason)
-            self._note(str(cell), reason)
-            self.say(f"{name}: FAILED: {reason}")
+            for cell in cells:
+                self.results.fail(cell.key, reason)
+                self._note(str(cell), reason)
+                self.say(f"{place} {cell} ({number}): FAILED: {reason}")
         else:
-            self.results.add(cell.key, values)
-            self.say(f"{name}: " + ", ".join(f"{name} {value:,.4g}" for name, value in values.items()))
+            for cell, values in zip(cells, told, strict=True):
+                self.results.add(cell.key, values)
+                figures = ", ".join(f"{name} {value:,.4g}" for name, value in values.items())
+                self.say(f"{place} {cell} ({number}): {figures}")
 
     def _note(self, what: str, why: str) -> None:
         self.failed.append(f"{what}: {why}")

@@ -10,8 +10,9 @@ import json
 import os
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -20,20 +21,61 @@ from project.development.tether import tethered
 from .catalogue import Peer, Variant
 from .effects import Effects
 from .measure import Process, Server, wait_until
-from .roles import Plan
+from .roles import TURN, Plan
 
 #: Sends of one measurement of the rate end after so many seconds, all sends of a queue that is only filled after these.
 SEND_SECONDS, FILL_SECONDS = 1.2, 20.0
 #: Sends that overlap, where a peer has no call for many.
 TOGETHER = 50
-#: Longest wait for a worker's first job.
-START_SECONDS = 30.0
+#: Longest wait for a worker's first job, and for a sender.
+START_SECONDS, PATIENCE = 30.0, 80.0
 
 Values = dict[str, float]
 
 
 class Failed(Exception):
     """The measurement gave no figure; the message says why."""
+
+
+class Sending:
+    """A process that sends."""
+
+    def __init__(self, process: subprocess.Popen[str], log: Path) -> None:
+        self._process = process
+        self._log = log
+        self._last = ""
+
+    def waits(self) -> bool:
+        """True once it waits for its next turn; False when it has ended, or was killed because it did neither."""
+        assert self._process.stdout is not None
+        watch = threading.Timer(PATIENCE, self._process.kill)
+        watch.start()
+        try:
+            for line in self._process.stdout:
+                if line.strip() == TURN:
+                    return True
+                self._last = line
+        finally:
+            watch.cancel()
+        return False
+
+    def go(self) -> None:
+        """Its turn begins."""
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):  # it ended: what it printed tells why
+            self._process.stdin.write("\n")
+            self._process.stdin.flush()
+
+    def told(self) -> Values:
+        """What it says of all that it sent. Raises Failed with what it printed."""
+        if self.waits():
+            raise Failed("the sender waits for a turn that nobody gives it")
+        code = self._process.wait(PATIENCE)
+        try:
+            told: Values = json.loads(self._last)
+        except ValueError as error:
+            raise Failed(f"the sender ended with {code}: {self._log.read_text().strip()[-600:]}") from error
+        return told
 
 
 @dataclass
@@ -73,26 +115,29 @@ class Bench:
 
     def send(self, how: str, kind: str, count: int, *, limit: float = SEND_SECONDS) -> Values:
         """Send from a process of its own; see roles.Plan. Raises Failed with what it printed."""
+        with self.sending(how, kind, count, limit=limit) as sending:
+            return sending.told()
+
+    @contextmanager
+    def sending(
+        self, how: str, kind: str, count: int, *, limit: float = SEND_SECONDS, turn: float = 0.0
+    ) -> Iterator[Sending]:
+        """`send` while others do, each `turn` seconds at a time, `limit` of them together."""
         pace = self.variant.pace / 1000 if how == "paced" else 0.0
-        plan = Plan(how, kind, count, limit, TOGETHER, pace, str(self.times))
+        plan = Plan(how, kind, count, limit, TOGETHER, pace, str(self.times), turn)
         command = [str(self.interpreter), "-m", "benchmarks.roles", "send", self.peer.module, json.dumps(asdict(plan))]
-        environment = {**os.environ, **self._environment("enqueue")}
-        try:
-            done = subprocess.run(
-                tethered(command),
-                cwd=self.code,
-                env=environment,
-                capture_output=True,
-                text=True,
-                timeout=limit + 60,
-                check=False,
-            )
-            told: Values = json.loads(done.stdout.strip().rpartition("\n")[2])
-        except subprocess.TimeoutExpired as error:
-            raise Failed(f"sending {count} jobs took more than {limit + 60:.0f} s") from error
-        except ValueError as error:
-            raise Failed(f"the sender ended with {done.returncode}: {done.stderr.strip()[-600:]}") from error
-        return told
+        log = self.directory / "sender.log"
+        with (
+            log.open("wb") as errors,
+            subprocess.Popen(
+                tethered(command), cwd=self.code, env={**os.environ, **self._environment("enqueue")},
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, bufsize=1,
+            ) as process,
+        ):  # fmt: skip
+            try:
+                yield Sending(process, log)
+            finally:
+                process.kill()
 
     def reset(self) -> None:
         """An empty server and no lines, for what is measured next."""

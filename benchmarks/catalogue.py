@@ -45,8 +45,8 @@ class Variant:
     pace: float = 4.0
     #: At most so many of each measurement: what isn't near the fastest needs fewer.
     rounds: int = 3
-    #: So many of sending: more where a judgement compares what is close, and the processes' places on the cores decide.
-    sending: int = 0
+    #: Sends in turns with the others that say so: a judgement compares what is close.
+    in_turns: bool = False
     measures: tuple[str, ...] = EVERYTHING
     #: What else the server promises to keep when it is measured again: "everysec", "always".
     persistence: tuple[str, ...] = ()

@@ -17,6 +17,8 @@ from .measure import Process, Use, core_waits, cpu_seconds, held_to, percentile,
 
 #: Sends of one measurement of the rate, unless its time is over before.
 SENDS = 20_000
+#: What one sender has at a time where several are compared.
+TURN_SECONDS = 0.06
 #: A drain stops after so many seconds with work left; the rate is that of what ran.
 DRAIN_SECONDS = 8.0
 #: Jobs of a millisecond for each worker process.
@@ -34,22 +36,47 @@ RESCUE_SECONDS = 150.0
 SETTLE_SECONDS = 0.25
 
 
-def enqueue(bench: Bench) -> Values:
+def enqueue(benches: Sequence[Bench]) -> list[Values]:
     """How fast one process sends: one after another, many at once, many by the queue's own call. Round trips, commands
-    and processor seconds are those of sending one after another; `bytes` stay in the server for each job."""
-    empty, before = bench.server.memory(), bench.server.use()
-    sent = bench.send("one", "noop", bench.scaled(SENDS))
-    used, count = bench.server.use() - before, sent["all"]
-    values = {"one": _rate(sent), "producer_cpu": sent["cpu"] / sent["timed"] * 1000}
-    if bench.peer.on_redis:
-        values.update(_per_job(used, count))
-    for how in bench.ways[1:]:
-        sent = bench.send(how, "noop", bench.scaled(SENDS * 3 if how == "many" else SENDS))
-        values[how] = _rate(sent)
-        count += sent["all"]
-    if bench.peer.on_redis:
-        values["bytes"] = (bench.server.memory() - empty) / count
+    and processor seconds are those of sending one after another; `bytes` stay in the server for each job. Several, each
+    beside its own server, send in turns of some hundredths of a second: what the machine does differently from one
+    second to the next meets all of them."""
+    empty = [bench.server.memory() for bench in benches]
+    before = [bench.server.use() for bench in benches]
+    sent = _send_in_turns([(bench, "one") for bench in benches])
+    values = []
+    for bench, earlier, told in zip(benches, before, sent, strict=True):
+        values.append({"one": _rate(told), "producer_cpu": told["cpu"] / told["timed"] * 1000})
+        if bench.peer.on_redis:
+            values[-1].update(_per_job(bench.server.use() - earlier, told["all"]))
+    ways = [(place, how) for place, bench in enumerate(benches) for how in bench.ways[1:]]
+    counts = [told["all"] for told in sent]
+    for (place, how), told in zip(ways, _send_in_turns([(benches[place], how) for place, how in ways]), strict=True):
+        values[place][how] = _rate(told)
+        counts[place] += told["all"]
+    for bench, stored, kept, count in zip(benches, values, empty, counts, strict=True):
+        if bench.peer.on_redis:
+            stored["bytes"] = (bench.server.memory() - kept) / count
     return values
+
+
+def _send_in_turns(senders: Sequence[tuple[Bench, str]]) -> list[Values]:
+    """What each has sent, in the way that is named."""
+    turn = TURN_SECONDS if len(senders) > 1 else 0.0
+    with ExitStack() as stack:
+        sending = [
+            stack.enter_context(
+                bench.sending(how, "noop", bench.scaled(SENDS * 3 if how == "many" else SENDS), turn=turn)
+            )
+            for bench, how in senders
+        ]
+        waiting = [each for each in sending if each.waits()]
+        while waiting:
+            for each in list(waiting):
+                each.go()
+                if not each.waits():
+                    waiting.remove(each)
+        return [each.told() for each in sending]
 
 
 def _rate(sent: Values) -> float:
@@ -262,8 +289,9 @@ def persistence(bench: Bench) -> Values:
     return {**values, "rate": drain(bench)["rate"]}
 
 
+#: Those that take several variants at a time are given those that are compared closely together.
+IN_TURNS: dict[str, Callable[[Sequence[Bench]], list[Values]]] = {"enqueue": enqueue}
 MEASUREMENTS: dict[str, Callable[[Bench], Values]] = {
-    "enqueue": enqueue,
     "drain": drain,
     "two": two,
     "busy": busy,

@@ -61,7 +61,8 @@
 # persistence = ["everysec", "always"]
 # settings = "unmodified AsyncConsumer, 100 jobs at once"
 # concurrency = 100
-# sending = 9
+# in_turns = true
+# rounds = 5
 # jobs = 45000
 # uvloop = true
 # measures = ["enqueue", "drain", "two", "busy", "portions", "latency", "sleep"]
@@ -119,7 +120,8 @@
 # [tool.benchmark.variants.view]
 # settings = "async_to_sync(channel_layer.send)() in a synchronous view under ASGI, beside asyncio's own loop (daphne)"
 # concurrency = 100
-# sending = 9
+# in_turns = true
+# rounds = 5
 # measures = ["enqueue"]
 # sender = "view"
 #
@@ -141,7 +143,8 @@
 # [tool.benchmark.variants.aenqueue]
 # settings = "await aenqueue()"
 # concurrency = 100
-# sending = 9
+# in_turns = true
+# rounds = 5
 # uvloop = true
 # measures = ["enqueue"]
 # sender = "aenqueue"

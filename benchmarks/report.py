@@ -43,10 +43,10 @@ CHARTS = {
 }
 
 HOW_TO_READ = """\
-Medians of the rounds (up to 3, of sending 9 where figures are close; see the JSON), ± is half the range over the
-median. Every line was measured in one run with the others, in another order each round, unless it has a †. Peers run at
-the best settings that we found, listed below; [`benchmarks/README.md`](../benchmarks/README.md) says how each figure is
-taken, and how to repeat one."""
+Medians of the rounds (up to 3, of sending 5 where figures are close; see the JSON), ± is half the range over the
+median. Every line was measured in one run with the others, in another order each round, unless it has a †. Those whose
+sending is compared closely send in turns of 0.06 s. Peers run at the best settings that we found, listed below;
+[`benchmarks/README.md`](../benchmarks/README.md) says how each figure is taken, and how to repeat one."""
 
 LATENCIES = """\
 From just before a send to the first line of its job, on a worker that has nothing else to do: up to 2,000 sends, some

@@ -27,6 +27,8 @@ from typing import Any
 
 #: Sends before the clock starts: connections, scripts, caches.
 WARM = 50
+#: What a sender prints when it waits for its next turn, which any line begins.
+TURN = "turn"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,44 @@ class Plan:
     pace: float
     #: Where the times of paced sends go.
     times: str
+    #: Seconds after which it lets others send; 0: never.
+    turn: float = 0.0
+
+
+class _Clock:
+    """Time and processor since the first turn began, without the time between turns."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._between = 0.0
+        self._wait()
+        self._between = 0.0
+        self._began, self._cpu = self._turn, time.process_time()
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._began - self._between
+
+    @property
+    def cpu(self) -> float:
+        return time.process_time() - self._cpu
+
+    def over(self) -> bool:
+        """Whether the time for sending is. To be asked after each step: it lets others have their turn."""
+        if self.seconds > self._plan.limit:
+            return True
+        if self._plan.turn and time.monotonic() - self._turn > self._plan.turn:
+            self._wait()
+        return False
+
+    def _wait(self) -> None:
+        stopped = time.monotonic()
+        if self._plan.turn:
+            print(TURN, flush=True)
+            if not sys.stdin.readline():
+                raise SystemExit("nobody gives this sender its turn any more")
+        self._turn = time.monotonic()
+        self._between += self._turn - stopped
 
 
 def _steps(plan: Plan, size: int, first: int) -> list[range]:
@@ -96,7 +136,7 @@ def send_all(plan: Plan, sender: Sender) -> dict[str, float]:
     done = _warm_count(plan)
     for n in range(done):
         sender.one(plan.kind, n)
-    began, cpu = time.monotonic(), time.process_time()
+    clock = _Clock(plan)
     for numbers in _steps(plan, _size(plan), done):
         if plan.how == "many":
             assert sender.many is not None, "this peer has no bulk call"
@@ -107,9 +147,9 @@ def send_all(plan: Plan, sender: Sender) -> dict[str, float]:
                 sent_at.append(time.monotonic_ns())
             sender.one(plan.kind, numbers[0])
         done = numbers[-1] + 1
-        if time.monotonic() - began > plan.limit:
+        if clock.over():
             break
-    return _told(plan, done, began, cpu, sent_at)
+    return _told(plan, done, clock, sent_at)
 
 
 async def asend_all(plan: Plan, sender: Sender) -> dict[str, float]:
@@ -118,7 +158,7 @@ async def asend_all(plan: Plan, sender: Sender) -> dict[str, float]:
     done = _warm_count(plan)
     for n in range(done):
         await sender.one(plan.kind, n)
-    began, cpu = time.monotonic(), time.process_time()
+    clock = _Clock(plan)
     for numbers in _steps(plan, _size(plan), done):
         if plan.how == "many":
             assert sender.many is not None, "this peer has no bulk call"
@@ -131,17 +171,17 @@ async def asend_all(plan: Plan, sender: Sender) -> dict[str, float]:
                 sent_at.append(time.monotonic_ns())
             await sender.one(plan.kind, numbers[0])
         done = numbers[-1] + 1
-        if time.monotonic() - began > plan.limit:
+        if clock.over():
             break
-    return _told(plan, done, began, cpu, sent_at)
+    return _told(plan, done, clock, sent_at)
 
 
 def _warm_count(plan: Plan) -> int:
     return 0 if plan.how == "paced" else min(WARM, plan.count // 10)
 
 
-def _told(plan: Plan, done: int, began: float, cpu: float, sent_at: array[int]) -> dict[str, float]:
-    took, used = time.monotonic() - began, time.process_time() - cpu
+def _told(plan: Plan, done: int, clock: _Clock, sent_at: array[int]) -> dict[str, float]:
+    took, used = clock.seconds, clock.cpu
     if sent_at:
         Path(plan.times).write_bytes(sent_at.tobytes())
     return {"all": done, "timed": done - _warm_count(plan), "seconds": took, "cpu": used}

@@ -15,7 +15,8 @@
 # persistence = ["everysec", "always"]
 # settings = "20 jobs at once (100 for the sleeps), removed when done"
 # concurrency = 20
-# sending = 9
+# in_turns = true
+# rounds = 5
 # jobs = 9000
 # sleep_concurrency = 100
 # uvloop = true

@@ -12,7 +12,8 @@
 # persistence = ["everysec"]
 # settings = "2 threads (100 for the sleeps), blocking pop, no results"
 # concurrency = 2
-# sending = 9
+# in_turns = true
+# rounds = 5
 # jobs = 13000
 # sleep_concurrency = 100
 #

@@ -1,15 +1,16 @@
-"""The lines that jobs leave, and the rate that is taken from them."""
+"""What sends jobs, the lines that jobs leave, and the rate that is taken from them."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from benchmarks.bench import Failed
+from benchmarks.bench import Failed, Sending
 from benchmarks.cells import rate_together
 from benchmarks.effects import LINE_BYTES, Effect, Effects
 from benchmarks.roles import Plan, Sender, send_all
@@ -60,3 +61,70 @@ def test_paced_sends_have_the_same_uneven_pauses_for_all(tmp_path: Path, monkeyp
     assert slept[0] == slept[1]
     assert 0.003 <= min(slept[0]) < 0.0031
     assert 0.0049 < max(slept[0]) <= 0.005
+
+
+class Others:
+    """They take a tenth of a second for each turn."""
+
+    def __init__(self) -> None:
+        self.turns = 0
+
+    def readline(self) -> str:
+        self.turns += 1
+        time.sleep(0.1)
+        return "\n"
+
+
+def test_the_turns_of_others_are_not_in_a_senders_time(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    others = Others()
+    monkeypatch.setattr(sys, "stdin", others)
+    plan = Plan("one", "noop", 20_000, 0.05, 1, 0.0, "", turn=0.01)
+    began = time.monotonic()
+    told = send_all(plan, Sender(lambda kind, n: time.sleep(0.0005)))
+    took = time.monotonic() - began
+    assert others.turns >= 2
+    assert capsys.readouterr().out == others.turns * "turn\n"
+    assert 0.05 < told["seconds"] <= took - 0.1 * others.turns
+
+
+def test_a_sender_ends_with_whom_gives_it_its_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Others, "readline", lambda self: "")
+    monkeypatch.setattr(sys, "stdin", Others())
+    with pytest.raises(SystemExit, match="nobody gives"):
+        send_all(Plan("one", "noop", 10, 1.0, 1, 0.0, "", turn=0.01), Sender(lambda kind, n: None))
+
+
+IN_TURNS = """
+for line in ("hello", "turn", "turn"):
+    print(line, flush=True)
+    line == "turn" and input()
+print('{"all": 3}')
+"""
+
+
+def start(code: str, log: Path) -> subprocess.Popen[str]:
+    with log.open("wb") as errors:
+        return subprocess.Popen(
+            [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
+        )
+
+
+def test_a_sender_is_followed_turn_by_turn(tmp_path: Path) -> None:
+    with start(IN_TURNS, tmp_path / "log") as process:
+        sending = Sending(process, tmp_path / "log")
+        assert sending.waits()
+        sending.go()
+        assert sending.waits()
+        sending.go()
+        assert not sending.waits()
+        assert sending.told() == {"all": 3}
+
+
+def test_what_a_failed_sender_printed_is_told(tmp_path: Path) -> None:
+    with start("raise SystemExit('no server there')", tmp_path / "log") as process:
+        sending = Sending(process, tmp_path / "log")
+        sending.go()  # it may have ended
+        with pytest.raises(Failed, match="ended with 1: no server there"):
+            sending.told()
