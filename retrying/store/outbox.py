@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 MAX_JOBS = 500
 MAX_BYTES = 512 * 1024
 #: So many are not kept waiting for more: the server works on them while this process makes the next ones.
-ENOUGH = 20
+ENOUGH = 13
 #: Requests on their way at a time: while the server works on one, the next one comes.
-MAX_REQUESTS = 4
+MAX_REQUESTS = 6
 
 Waiting = tuple[NewJob, "asyncio.Future[Enqueued | None]"]
 

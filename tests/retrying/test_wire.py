@@ -151,12 +151,12 @@ async def test_concurrent_senders_share_requests(store: Store, server: redis.Red
 
 async def test_senders_that_came_together_once_go_together_at_once(store: Store, server: redis.Redis) -> None:
     """Not the first of them alone, and the others when its reply is there."""
-    assert 2 * ENOUGH < 50 < 3 * ENOUGH
+    assert 3 * ENOUGH < 50 < 4 * ENOUGH
     await send(store, *(f"0-{n}" for n in range(50)))
     before = requests(server)
     for turn in range(1, 11):
         await send(store, *(f"{turn}-{n}" for n in range(50)))
-    assert requests(server) - before == 10 * 3, "two with ENOUGH of them while the others are made, and those"
+    assert requests(server) - before == 10 * 4, "three with ENOUGH of them while the others are made, and those"
     await send(store, "one")  # alone in its turn: from now on the first one goes at once again
     before = requests(server)
     await send(store, "a", "b")
