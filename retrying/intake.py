@@ -152,13 +152,12 @@ class Intake:
                 self._watch_due(claim.next_due if claim.held is None else min(claim.held, longest))
             if len(claim.jobs) < wanted:
                 lane.group.changed()
-            if claim.jobs:
-                # The next claim, if there is one to make, is sent first: the store works on it while these jobs begin.
-                self._arriving += len(claim.jobs)
-                lane.spawn(self._begin_all(claim.jobs, token, sent))
+            self._arriving += len(claim.jobs)
+            beginning = self._begin_all(claim.jobs, token, sent)
+            if claim.jobs and self.looking:
+                lane.spawn(beginning)  # the next claim is sent first: the store works on it while these jobs begin
             else:
-                self.claiming -= 1
-                hand.check_empty()
+                await beginning  # and then the doorbell is asked, which takes as long as a job
 
     async def _claim(self, wanted: int, batch: list[Attempt]) -> tuple[str, float, Claim]:
         """The token, when the request that was answered was sent, and the answer."""
