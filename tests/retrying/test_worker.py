@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import redis
+import redis.asyncio
 from channels.consumer import AsyncConsumer, SyncConsumer
 from channels.exceptions import StopConsumer
 from channels.layers import get_channel_layer
@@ -968,6 +969,24 @@ async def test_lost_bell_costs_a_poll_at_most(redis_url: str) -> None:
             await await_for(lambda: ran, "it ran")
     thread.join()
     assert ran[0] - sent < QUICK["POLL_SECONDS"] + 0.5
+
+
+async def test_a_job_begins_before_the_doorbell_is_asked_again(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
+    """The question takes a worker as long as a job."""
+    settings.RETRYING = {**QUICK, "POLL_SECONDS": 300, "SWEEP_SECONDS": 60}
+    order: list[str] = []
+    ask = redis.asyncio.Redis.blpop
+
+    def asked(client: redis.asyncio.Redis, *words: Any, **options: Any) -> Any:
+        order.append("asked")
+        return ask(client, *words, **options)
+
+    monkeypatch.setattr(redis.asyncio.Redis, "blpop", asked)
+    async with running(consumer("own", lambda _: order.append("began")), concurrency=100):
+        await await_for(lambda: order == ["asked"], "the worker waits")
+        await aenqueue(CHANNEL, MESSAGE)
+        await await_for(lambda: len(order) == 3, "it ran, and the worker waits again")
+    assert order == ["asked", "began", "asked"]
 
 
 @pytest.mark.alone
