@@ -287,7 +287,7 @@ class RedisCluster:
 
     def add_replica(self, primary: RedisServer) -> RedisServer:
         """Another node, that follows ``primary``. Wait until it has all that the primary has."""
-        replica = self._stack.enter_context(self._node(len(self.servers)))
+        replica = self._started(len(self.servers))
         replica.ask("CLUSTER", "MEET", HOST, primary.port, int(primary.options[-1]))
         id = str(primary.ask("CLUSTER", "MYID"))
         self.servers.append(replica)
@@ -295,6 +295,17 @@ class RedisCluster:
         replica.ask("CLUSTER", "REPLICATE", id)
         wait_for(lambda: "master_link_status:up" in self._plain(replica, "INFO", "replication"), "the replica follows")
         return replica
+
+    def _started(self, number: int) -> RedisServer:
+        """A node, on other ports when another process has taken one of them since it was found to be free."""
+        tries = 3
+        while True:
+            tries -= 1
+            try:
+                return self._stack.enter_context(self._node(number))
+            except AssertionError as error:
+                if not tries or "Address already in use" not in str(error):
+                    raise
 
     def _node(self, number: int) -> RedisServer:
         options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--maxmemory-policy", "noeviction")
@@ -308,7 +319,7 @@ class RedisCluster:
 
     def __enter__(self) -> Self:
         with self._stack:
-            self.servers = [self._stack.enter_context(self._node(n)) for n in range(3)]
+            self.servers = [self._started(n) for n in range(3)]
             first, *others = self.servers
             for n, server in enumerate(self.servers):
                 server.ask("CLUSTER", "ADDSLOTSRANGE", n * 16384 // 3, (n + 1) * 16384 // 3 - 1)
