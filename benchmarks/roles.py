@@ -83,9 +83,8 @@ class _Clock:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._between = 0.0
-        self._wait()
-        self._between = 0.0
-        self._began, self._cpu = self._turn, time.process_time()
+        self._began = self._turn = self._wait()
+        self._cpu = time.process_time()
 
     @property
     def seconds(self) -> float:
@@ -99,18 +98,19 @@ class _Clock:
         """Whether the time for sending is. To be asked after each step: it lets others have their turn."""
         if self.seconds > self._plan.limit:
             return True
-        if self._plan.turn and time.monotonic() - self._turn > self._plan.turn:
-            self._wait()
+        stopped = time.monotonic()
+        if self._plan.turn and stopped - self._turn > self._plan.turn:
+            self._turn = self._wait()
+            self._between += self._turn - stopped
         return False
 
-    def _wait(self) -> None:
-        stopped = time.monotonic()
+    def _wait(self) -> float:
+        """When its turn has begun."""
         if self._plan.turn:
             print(TURN, flush=True)
             if not sys.stdin.readline():
                 raise SystemExit("nobody gives this sender its turn any more")
-        self._turn = time.monotonic()
-        self._between += self._turn - stopped
+        return time.monotonic()
 
 
 def _steps(plan: Plan, size: int, first: int) -> list[range]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -64,15 +63,20 @@ def test_paced_sends_have_the_same_uneven_pauses_for_all(tmp_path: Path, monkeyp
 
 
 class Others:
-    """They take a tenth of a second for each turn."""
+    """What they do in their turns, by a clock of its own: 100 seconds each time."""
 
     def __init__(self) -> None:
+        self.now = 0.0
         self.turns = 0
 
     def readline(self) -> str:
         self.turns += 1
-        time.sleep(0.1)
+        self.now += 100
         return "\n"
+
+    def one(self, kind: str, n: int) -> None:
+        """A send of a second."""
+        self.now += 1
 
 
 def test_the_turns_of_others_are_not_in_a_senders_time(
@@ -80,13 +84,11 @@ def test_the_turns_of_others_are_not_in_a_senders_time(
 ) -> None:
     others = Others()
     monkeypatch.setattr(sys, "stdin", others)
-    plan = Plan("one", "noop", 20_000, 0.05, 1, 0.0, "", turn=0.01)
-    began = time.monotonic()
-    told = send_all(plan, Sender(lambda kind, n: time.sleep(0.0005)))
-    took = time.monotonic() - began
-    assert others.turns >= 2
-    assert capsys.readouterr().out == others.turns * "turn\n"
-    assert 0.05 < told["seconds"] <= took - 0.1 * others.turns
+    monkeypatch.setattr("benchmarks.roles.time.monotonic", lambda: others.now)
+    told = send_all(Plan("one", "noop", 1000, 30.0, 1, 0.0, "", turn=9.0), Sender(others.one))
+    assert (told["timed"], told["seconds"]) == (31, 31.0)
+    assert others.turns == 1 + 3, "each of ten sends"
+    assert capsys.readouterr().out == 4 * "turn\n"
 
 
 def test_a_sender_ends_with_whom_gives_it_its_turns(monkeypatch: pytest.MonkeyPatch) -> None:
