@@ -24,6 +24,7 @@ from .exceptions import InvalidJob
 from .message import JobOptions, new_id, new_job
 from .store import Store
 from .store.calls import Burial, Call, Enqueued, Lease, NewJob, Piece, T
+from .store.wire import Begun
 
 
 class JobLayer:
@@ -82,18 +83,30 @@ class JobLayer:
         """Store a message as a job. Raises ChannelFull when a given capacity is reached, StoreUnavailable, StoreFull,
         InvalidJob (too large, or not serializable).
 
-        Called where no event loop runs, as ``async_to_sync(layer.send)`` does it in a view, it stores the job before it
-        returns, on a connection that the process keeps: the way to the loop and back would cost several times as much.
+        Called where no event loop runs, as ``async_to_sync(layer.send)`` does it in a view, it sends the request at
+        once, on a connection that the process keeps: the server works while the caller is on its way to the loop.
         """
         try:
             asyncio.get_running_loop()
         except RuntimeError:
             try:
-                self.send_one(channel, self._job_of(channel, message))
+                job = self._job_of(channel, message)
+                call = self.store.enqueue_one(channel, job, capacity=self.capacity_of(channel))
+                begun = self.store.begin(call)
+                if begun is not None:
+                    return self._end_send(channel, call, begun)
+                _accepted(channel, self.store.run(call))
             except Exception as error:
                 return _told(error)
             return _told(None)
         return self._send_job(channel, message)
+
+    async def _end_send(self, channel: str, call: Call[Enqueued | None], begun: Begun) -> None:
+        try:
+            stored = call.parse(await begun.reply())
+        except RedisError:  # safe to repeat, like every request
+            stored = await self.arun(call)
+        _accepted(channel, stored)
 
     async def _send_job(self, channel: str, message: dict[str, Any]) -> None:
         await self.asend_one(channel, self._job_of(channel, message))

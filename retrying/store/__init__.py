@@ -58,7 +58,7 @@ from .outbox import Outbox
 from .scripts import script
 from .throttle import Throttle
 from .topic import parse_ends, parse_slice
-from .wire import Stale
+from .wire import Begun, Kept, Stale
 
 __all__ = ["Limits", "Store"]
 
@@ -210,6 +210,17 @@ class Store:
             with contextlib.suppress(RetryingError, RedisError):
                 await self._arun(call.then)
         return answer
+
+    def begin(self, call: Call[T]) -> Begun | None:
+        """Send ``call``: an event loop awaits its reply, for ``call.parse``. None: ``run`` it, which is to be done when
+        that fails, too."""
+        try:
+            wire = self.connections.wire()
+            if call.then is None and isinstance(wire, Kept):
+                return wire.begin(*_request(call))
+        except RedisError:
+            pass
+        return None
 
     def _run(self, call: Call[T]) -> T:
         try:

@@ -12,15 +12,17 @@ serves.
 from __future__ import annotations
 
 import asyncio
+import socket
 import struct
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from socket import SO_RCVTIMEO, SO_SNDTIMEO, SOL_SOCKET
 from ssl import SSLSocket
 from typing import Any, Protocol
 
 import hiredis
+from redis.connection import SSLConnection
 from redis.exceptions import ConnectionError as NotConnected
 from redis.exceptions import InvalidResponse, RedisError
 from redis.exceptions import TimeoutError as NoReply
@@ -28,7 +30,11 @@ from redis.exceptions import TimeoutError as NoReply
 from .calls import Arg
 
 _MORE = object()
+MSG_DONTWAIT = getattr(socket, "MSG_DONTWAIT", 0)  # not on Windows
 READ_BYTES = 65536
+#: Turns of an event loop in which a reply is looked for, before the loop watches for it: most are here by then, and it
+#: need not sleep.
+LOOKS = 20
 
 
 class Stale(NotConnected):
@@ -76,27 +82,98 @@ class Kept:
         self._places: SimpleQueue[None] = SimpleQueue()
         for _ in range(most):
             self._places.put(None)
+        # At most half of them, so that what was begun and is awaited later keeps nobody waiting. With TLS none: it may
+        # hold back what the socket doesn't show.
+        self._beginnings: SimpleQueue[None] = SimpleQueue()
+        if MSG_DONTWAIT and not issubclass(pool.connection_class, SSLConnection):
+            for _ in range(most // 2):
+                self._beginnings.put(None)
 
     def ask(self, *words: Arg) -> Any:
         request = hiredis.pack_command(words)  # type: ignore[arg-type]  # a union of what it takes
+        connection = self._take()
+        try:
+            connection.send(request)
+            reply = connection.reply()
+        finally:
+            self._give_back(connection)
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    def begin(self, *words: Arg) -> Begun | None:
+        """Send a command whose reply is read by an event loop; None: it has to be asked. Raises redis-py's errors."""
+        request = hiredis.pack_command(words)  # type: ignore[arg-type]
+        try:
+            self._beginnings.get_nowait()
+        except Empty:
+            return None
+        try:
+            connection = self._take()
+        except BaseException:
+            self._beginnings.put(None)
+            raise
+        try:
+            connection.send(request)
+        except BaseException:
+            self._end(connection)
+            raise
+        return Begun(connection, self._end)
+
+    def _end(self, connection: _Connection) -> None:
+        self._give_back(connection)
+        self._beginnings.put(None)
+
+    def _take(self) -> _Connection:
         try:
             self._places.get(timeout=self._wait)
         except Empty:
             raise NotConnected("no connection became free") from None
         try:
-            try:
-                connection = self._idle.pop()
-            except IndexError:
-                connection = _Connection(self._pool.make_connection(), self._timeout)
-            try:
-                reply = connection.ask(request)
-            finally:
-                self._idle.append(connection)  # one that was closed connects when it is used next
-        finally:
+            return self._idle.pop()
+        except IndexError:
+            pass
+        try:
+            return _Connection(self._pool.make_connection(), self._timeout)
+        except BaseException:
             self._places.put(None)
+            raise
+
+    def _give_back(self, connection: _Connection) -> None:
+        self._idle.append(connection)  # one that was closed connects when it is used next
+        self._places.put(None)
+
+
+class Begun:
+    """A command that a thread sends, and whose reply is read by an event loop: the server works while the caller is on
+    its way there."""
+
+    def __init__(self, connection: _Connection, end: Callable[[_Connection], None]) -> None:
+        self._connection: _Connection | None = connection
+        self._end = end
+
+    async def reply(self) -> Any:
+        """To be awaited once. Raises redis-py's errors."""
+        connection, self._connection = self._connection, None
+        assert connection is not None, "awaited before"
+        looks = 1
+        try:
+            while (reply := connection.look()) is _MORE:
+                await (asyncio.sleep(0) if looks < LOOKS else connection.readable())
+                looks += 1
+        except BaseException:
+            connection.close()  # what comes would answer the next request
+            raise
+        finally:
+            self._end(connection)
         if isinstance(reply, Exception):
             raise reply
         return reply
+
+    def __del__(self) -> None:
+        if (connection := self._connection) is not None:  # nobody awaited it
+            connection.close()
+            self._end(connection)
 
 
 class _Connection:
@@ -106,33 +183,85 @@ class _Connection:
         self._connection = connection
         self._timeout = timeout
         self._parser = hiredis.Reader()
+        self._was_open = False
 
-    def ask(self, request: bytes) -> Any:
-        """The reply, an exception when the server refused the request."""
+    def send(self, request: bytes) -> None:
         # Not held here: a connection that is forgotten closes it, as the only one that has it.
         found: Any = self._connection._sock
-        was_open = found is not None
-        if not was_open:
+        self._was_open = found is not None
+        if not self._was_open:
             found = self._open()
         try:
             found.sendall(request)
+        except (NotConnected, OSError) as error:
+            raise self._lost(error) from error
+        except BaseException:
+            self.close()  # interrupted: what comes would answer the next request
+            raise
+
+    def reply(self) -> Any:
+        """Wait for it; an exception when the server refused the request."""
+        try:
             while (reply := self._parser.gets()) is _MORE or isinstance(reply, hiredis.PushNotification):
                 if reply is _MORE:
-                    data = found.recv(READ_BYTES)
-                    if not data:
-                        raise NotConnected("the server closed it")
-                    self._parser.feed(data)
-        except (TimeoutError, BlockingIOError) as error:
-            self._connection.disconnect()
-            raise NoReply("no reply in time") from error
+                    self._read(0)
         except (NotConnected, OSError) as error:
-            self._connection.disconnect()
-            kind = Stale if was_open else NotConnected
-            raise kind(f"the connection was lost: {error}") from error
+            raise self._lost(error) from error
         except BaseException:
-            self._connection.disconnect()  # interrupted: what comes would answer the next request
+            self.close()
             raise
         return reply
+
+    def look(self) -> Any:
+        """The reply as far as it is here: _MORE when it isn't."""
+        try:
+            self._read(MSG_DONTWAIT)
+        except BlockingIOError:
+            return _MORE
+        except (NotConnected, OSError) as error:
+            raise self._lost(error) from error
+        while isinstance(reply := self._parser.gets(), hiredis.PushNotification):
+            pass
+        return reply
+
+    async def readable(self) -> None:
+        """Wait for more."""
+        loop = asyncio.get_running_loop()
+        readable = asyncio.Event()
+        try:
+            # Another one, of the same: it tells when a thread closes the connection, where a closed one says nothing.
+            with self._socket().dup() as watched:
+                loop.add_reader(watched, readable.set)
+                try:
+                    async with asyncio.timeout(self._timeout):
+                        await readable.wait()
+                finally:
+                    loop.remove_reader(watched)
+        except (NotConnected, OSError) as error:
+            raise self._lost(error) from error
+
+    def close(self) -> None:
+        self._connection.disconnect()
+
+    def _socket(self) -> Any:
+        found = self._connection._sock
+        if found is None:
+            raise NotConnected("it was closed by this process")
+        return found
+
+    def _read(self, flags: int) -> None:
+        data = self._socket().recv(READ_BYTES, flags)
+        if not data:
+            raise NotConnected("the server closed it")
+        self._parser.feed(data)
+
+    def _lost(self, error: Exception) -> RedisError:
+        """End the connection: what comes would answer the next request. Returns what to raise."""
+        self.close()
+        if isinstance(error, (TimeoutError, BlockingIOError)):
+            return NoReply("no reply in time")
+        kind = Stale if self._was_open else NotConnected
+        return kind(f"the connection was lost: {error}")
 
     def _open(self) -> Any:
         """Connect. Returns the socket."""

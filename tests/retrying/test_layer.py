@@ -402,7 +402,7 @@ async def test_a_sync_view_sends_from_its_own_thread(make: Make, server: redis.R
         # The loop is busy: what needed it would not get through.
         loop.call_soon_threadsafe(blocked.wait, 30)
         sending = layer.send(CHANNEL, {"type": "b"})
-        assert jobs.counts(CHANNEL).ready == 2
+        wait_for(lambda: jobs.counts(CHANNEL).ready == 2, "it is stored before it is awaited")
         full = layer.send(CHANNEL, {"type": "c"})
         blocked.set()
         async_to_sync(_awaited)(sending)

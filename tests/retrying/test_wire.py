@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
+from asgiref.sync import async_to_sync, sync_to_async
 
 import retrying.store as store_module
 from project.development.valkey import Valkey
 from retrying import StoreFull, StoreUnavailable
+from retrying.layers import RetryingChannelLayer
 from retrying.store import Store
 from retrying.store.calls import NewJob
 from retrying.store.outbox import ENOUGH, MAX_JOBS, MAX_REQUESTS
-from retrying.store.wire import Kept, Line
+from retrying.store.wire import LOOKS, Kept, Line, Stale
 from tests.faults.proxy import Proxy
 
 CHANNEL = "work"
@@ -104,6 +107,126 @@ def test_a_forked_process_has_connections_of_its_own(store: Store) -> None:
     assert os.waitpid(child, 0)[1] == 0
     assert put(store, "after")
     assert ready(store) == 3
+
+
+# Sent by a thread, its reply read by an event loop
+
+
+@contextlib.contextmanager
+def paused(server: redis.Redis) -> Iterator[None]:
+    """Whatever writes waits."""
+    server.client_pause(60_000, all=False)
+    try:
+        yield
+    finally:
+        server.client_unpause()
+
+
+def begin(store: Store, id: str) -> Coroutine[Any, Any, Any]:
+    begun = store.begin(store.enqueue_one(CHANNEL, job(id)))
+    assert begun is not None
+    return begun.reply()
+
+
+async def test_a_reply_is_read_by_the_loop_on_the_connection_of_the_request(store: Store, server: redis.Redis) -> None:
+    put(store, "first")
+    before = names(server), requests(server)
+    for n in range(50):
+        assert isinstance(await begin(store, f"{n}"), int), "when it was stored"
+    assert (names(server), requests(server)) == (before[0], before[1] + 50)
+    assert ready(store) == 51
+
+
+async def test_a_reply_that_comes_late_and_in_pieces_does_not_keep_the_loop(redis_url: str, store: Store) -> None:
+    port = int(redis_url.rpartition(":")[2].partition("/")[0])
+    with Proxy(port) as proxy:
+        behind = Store({"address": proxy.url}, prefix=store.prefix)
+        put(behind, "first")
+        proxy.blackhole()
+        waiting = asyncio.create_task(begin(behind, "a"))
+        for _ in range(10 * LOOKS):
+            await asyncio.sleep(0)
+        assert not waiting.done()
+        proxy.reopen()
+        assert isinstance(await waiting, int)
+        proxy.fate = lambda request: "truncate"
+        with pytest.raises(Stale):
+            await begin(behind, "b")
+        behind.connections.close()
+    assert ready(store) == 3
+
+
+async def test_a_loop_gives_a_server_up_that_stops_answering(redis_url: str, store: Store) -> None:
+    port = int(redis_url.rpartition(":")[2].partition("/")[0])
+    with Proxy(port) as proxy:
+        behind = Store({"address": proxy.url, "socket_timeout": 0.2}, prefix=store.prefix)
+        put(behind, "first")
+        proxy.blackhole()
+        async with asyncio.timeout(10):
+            with pytest.raises(redis.TimeoutError):
+                await begin(behind, "a")
+        proxy.reopen()
+        assert put(behind, "b"), "and no late reply is taken for this one's"
+        behind.connections.close()
+
+
+async def test_a_reply_that_is_not_read_is_never_another_s(store: Store, server: redis.Redis) -> None:
+    put(store, "first")
+    dropped = begin(store, "dropped")
+    dropped.close()
+    del dropped
+    with paused(server):
+        waiting = asyncio.create_task(begin(store, "cancelled"))
+        for _ in range(2 * LOOKS):
+            await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+    assert [put(store, "a"), put(store, "a"), put(store, "b")] == [True, False, True]
+
+
+async def test_requests_that_are_begun_and_not_awaited_leave_connections_to_others(
+    redis_url: str, store: Store
+) -> None:
+    few = Store({"address": redis_url, "max_connections": 4, "timeout": 0.1}, prefix=store.prefix)
+    put(few, "first")
+    begun = [few.begin(few.enqueue_one(CHANNEL, job(f"{n}"))) for n in range(8)]
+    assert [one is not None for one in begun] == [True] * 2 + [False] * 6
+    assert put(few, "a")
+    for one in begun:
+        if one is not None:
+            await one.reply()
+    assert few.begin(few.enqueue_one(CHANNEL, job("b"))) is not None
+    few.connections.close()
+
+
+async def test_a_reply_is_not_waited_for_on_a_connection_that_another_thread_closes(
+    store: Store, server: redis.Redis
+) -> None:
+    put(store, "first")
+    with paused(server):
+        waiting = asyncio.create_task(begin(store, "a"))
+        for _ in range(2 * LOOKS):
+            await asyncio.sleep(0)
+        store.connections.reconnect()
+        async with asyncio.timeout(5):
+            with pytest.raises(redis.ConnectionError):
+                await waiting
+    assert put(store, "b")
+
+
+async def test_a_message_whose_reply_is_lost_is_sent_again(redis_url: str) -> None:
+    port = int(redis_url.rpartition(":")[2].partition("/")[0])
+    with Proxy(port) as proxy:
+        layer = RetryingChannelLayer(hosts=[proxy.url])
+        send = sync_to_async(async_to_sync(layer.send))
+        await send(CHANNEL, {"type": "a"})
+        proxy.fate = lambda request: "cut" if b"EVALSHA" in request and proxy.hurt < 2 else ""
+        await send(CHANNEL, {"type": "b"})
+        assert proxy.hurt == 2
+        assert ready(layer.store) == 2
+        layer.store.connections.close()
+        await layer.store.connections.aclose()
 
 
 # With another redis-py
