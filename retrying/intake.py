@@ -83,26 +83,28 @@ class Intake:
 
     async def listen(self) -> None:
         """Wait for the doorbell while slots are hungry; the poll is the floor when a ring is lost. For ever."""
-        store = self.lane.store
-        keys = store.keys(self.lane.channel)
+        connections = self.lane.store.connections
+        keys = self.lane.store.keys(self.lane.channel)
+        poll = self.lane.settings.POLL_SECONDS
         failures = 0
-        while True:
-            await self._hungry.wait()
-            client = store.connections.async_()
-            rung, some = False, True
-            try:
-                rung = await client.blpop([keys.bell], timeout=self.lane.settings.POLL_SECONDS) is not None
-                # A claim that finds nothing is several commands, and most workers wait most of the time.
-                some = rung or self._due_timer is not None or await client.exists(*keys.waiting) > 0
-            except (RedisError, OSError):  # whether the server is there the claim tells
-                await asyncio.sleep(reconnect.delay(failures))
-                failures += 1
-            else:
-                failures = 0
-            self._rang = self._rang or rung
-            if some:
-                self._hungry.clear()
-                self.look()
+        async with connections.blocking_wire(poll) as doorbell:
+            while True:
+                await self._hungry.wait()
+                rung, some = False, True
+                try:
+                    rung = await doorbell.ask("BLPOP", keys.bell, poll) is not None
+                    # A claim that finds nothing is several commands, and most workers wait most of the time.
+                    if not rung and self._due_timer is None:
+                        some = await connections.async_wire().ask("EXISTS", *keys.waiting) > 0
+                except (RedisError, OSError):  # whether the server is there the claim tells
+                    await asyncio.sleep(reconnect.delay(failures))
+                    failures += 1
+                else:
+                    failures = 0
+                self._rang = self._rang or rung
+                if some:
+                    self._hungry.clear()
+                    self.look()
 
     def stop(self) -> None:
         if self._due_timer is not None:

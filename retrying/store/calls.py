@@ -14,7 +14,7 @@ from ..job import Counts, Job, State, WorkerInfo
 from .scripts import Script
 
 T = TypeVar("T")
-Arg = str | bytes | int
+Arg = str | bytes | int | float
 
 
 class Settled(IntEnum):

@@ -154,6 +154,20 @@ class Connections:
         """What the running event loop's requests go out on."""
         return self._of_loop()[1]
 
+    @contextlib.asynccontextmanager
+    async def blocking_wire(self, seconds: float) -> AsyncGenerator[AsyncWire]:
+        """Another one, for requests that wait up to ``seconds`` at the server: on the loop's own they would keep all
+        others waiting."""
+        client, wire, _ = self._of_loop()
+        if isinstance(client, AsyncCluster) or not isinstance(wire, Line):
+            yield wire  # takes a connection for each request
+            return
+        line = Line(client.connection_pool, timeout=self.socket_timeout and self.socket_timeout + seconds)
+        try:
+            yield line
+        finally:
+            await line.aclose()
+
     def _of_loop(self) -> tuple[AsyncClient, AsyncWire, AsyncGenerator[None]]:
         loop = asyncio.get_running_loop()
         kept = self._async.get(loop)

@@ -303,13 +303,22 @@ class Line:
             if self._replies is not None:
                 if not self._replies.closed:
                     return self._replies
-                connection, self._replies = self._replies.connection, None
-                try:
-                    await connection.disconnect()
-                finally:
-                    await self._pool.release(connection)
+                await self._drop()
             self._replies = _Replies(await self._pool.get_connection(), self._timeout)
             return self._replies
+
+    async def aclose(self) -> None:
+        """End its connection, and with it what the server waits to reply."""
+        async with self._connecting:
+            await self._drop()
+
+    async def _drop(self) -> None:
+        if self._replies is not None:
+            connection, self._replies = self._replies.connection, None
+            try:
+                await connection.disconnect()
+            finally:
+                await self._pool.release(connection)
 
 
 class _Replies:

@@ -112,11 +112,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 async def test_bell_wakes_a_blocking_pop(store: Store) -> None:
     """On the node that holds the channel's keys."""
-    client = store.connections.async_()
     bell = store.keys(CHANNEL).bell
-    pop = asyncio.create_task(client.blpop([bell], timeout=4))
-    await store.arun(store.enqueue(CHANNEL, [NewJob(id="a", payload=b"x")]))
-    assert await pop == (bell.encode(), b"1")
+    async with store.connections.blocking_wire(4) as wire:
+        pop = asyncio.create_task(wire.ask("BLPOP", bell, 4))
+        await store.arun(store.enqueue(CHANNEL, [NewJob(id="a", payload=b"x")]))
+        assert list(await pop) == [bell.encode(), b"1"]
     await store.connections.aclose()
 
 
@@ -178,9 +178,13 @@ def test_nothing_is_left_of_a_request_that_was_given_up_while_it_connected(runni
 def test_nothing_is_left_of_a_connection_whose_server_says_no_goodbye(running: Running) -> None:
     server = running.holder()
 
+    async def wait(store: Store) -> None:
+        async with store.connections.blocking_wire(9) as wire:
+            await wire.ask("BLPOP", f"{store.keys(CHANNEL).bell}:never-rung", 9)
+
     async def give_up() -> None:
         store = Store(running.description, prefix="retrying:test")
-        waiting = asyncio.create_task(store.connections.async_().blpop([store.keys(CHANNEL).bell], timeout=9))
+        waiting = asyncio.create_task(wait(store))
         await await_for(lambda: "cmd=blpop" in server.ask("CLIENT", "LIST"), "it waits")
         server.pause()
         asyncio.get_running_loop().call_later(0.1, server.resume)  # for those who wait for a goodbye in vain

@@ -22,6 +22,7 @@ from retrying.store import Store
 from retrying.store.calls import NewJob
 from retrying.store.outbox import ENOUGH, MAX_JOBS, MAX_REQUESTS
 from retrying.store.wire import LOOKS, Kept, Line, Stale
+from tests.conftest import await_for
 from tests.faults.proxy import Proxy
 
 CHANNEL = "work"
@@ -255,6 +256,47 @@ async def test_other_connections_than_expected_are_used_through_the_client(
         other.connections.close()
     assert caplog.text.count("are not as expected") == 2, "said once of the process, and once of the loop"
     assert ready(store) == 8
+
+
+# Waiting at the server
+
+
+async def test_who_waits_keeps_no_other_request_waiting(store: Store, server: redis.Redis) -> None:
+    await send(store, "first")
+    async with store.connections.blocking_wire(60) as wire:
+        waiting = asyncio.create_task(wire.ask("BLPOP", "nothing", 60))
+        await await_for(lambda: server.info("clients")["blocked_clients"] == 1, "it waits")
+        async with asyncio.timeout(10):
+            await send(store, "a")
+        assert not waiting.done()
+    with pytest.raises(redis.ConnectionError):
+        await waiting
+    await store.connections.aclose()
+
+
+async def test_nobody_takes_what_comes_after_who_waited_was_cancelled(store: Store, server: redis.Redis) -> None:
+    async def wait(key: str) -> None:
+        async with store.connections.blocking_wire(60) as wire:
+            await wire.ask("BLPOP", key, 60)
+
+    before = names(server)
+    for n in range(3):
+        waiting = asyncio.create_task(wait(f"{n}"))
+        await await_for(lambda: server.info("clients")["blocked_clients"] == 1, "it waits")
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        await await_for(lambda: server.info("clients")["blocked_clients"] == 0, "the server knows of it")
+        assert server.rpush(f"{n}", "1") == 1
+    assert names(server) == before
+    await store.connections.aclose()
+
+
+async def test_a_wait_longer_than_a_reply_may_take_is_no_failure(redis_url: str, server: redis.Redis) -> None:
+    impatient = Store({"address": redis_url, "socket_timeout": 0.05})
+    async with impatient.connections.blocking_wire(30) as wire:
+        waiting = asyncio.create_task(wire.ask("BLPOP", "bell", 0.2))
+        assert await waiting is None
+    await impatient.connections.aclose()
 
 
 # At the same time

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 import redis
-import redis.asyncio
 from channels.consumer import AsyncConsumer, SyncConsumer
 from channels.exceptions import StopConsumer
 from channels.layers import get_channel_layer
@@ -38,6 +37,7 @@ from retrying.layers import get_layer
 from retrying.logs import JobContext
 from retrying.routes import NoRoute
 from retrying.store.calls import Claim, NewJob
+from retrying.store.wire import Line
 from retrying.worker import Worker
 from tests.conftest import await_for
 from tests.retrying.conftest import QUICK
@@ -975,13 +975,14 @@ async def test_a_job_begins_before_the_doorbell_is_asked_again(monkeypatch: pyte
     """The question takes a worker as long as a job."""
     settings.RETRYING = {**QUICK, "POLL_SECONDS": 300, "SWEEP_SECONDS": 60}
     order: list[str] = []
-    ask = redis.asyncio.Redis.blpop
+    ask = Line.ask
 
-    def asked(client: redis.asyncio.Redis, *words: Any, **options: Any) -> Any:
-        order.append("asked")
-        return ask(client, *words, **options)
+    def asked(line: Line, *words: Any) -> Any:
+        if words[0] == "BLPOP":
+            order.append("asked")
+        return ask(line, *words)
 
-    monkeypatch.setattr(redis.asyncio.Redis, "blpop", asked)
+    monkeypatch.setattr(Line, "ask", asked)
     async with running(consumer("own", lambda _: order.append("began")), concurrency=100):
         await await_for(lambda: order == ["asked"], "the worker waits")
         await aenqueue(CHANNEL, MESSAGE)
