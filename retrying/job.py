@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import lru_cache
 
 import msgspec
 
@@ -112,6 +113,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+@lru_cache(maxsize=64)  # jobs that are stored together have one time
 def from_ms(ms: int) -> datetime:
     """An aware datetime from the server's milliseconds since the epoch."""
     return datetime.fromtimestamp(ms / 1000, UTC)

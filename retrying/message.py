@@ -7,6 +7,7 @@ import os
 import re
 from binascii import b2a_base64
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any, Literal, TypedDict, Unpack
 
 from .exceptions import InvalidJob
@@ -86,9 +87,14 @@ def _not_json(value: object) -> str:
     return f"a {type(value).__name__}, which isn't JSON; {hint}"
 
 
+@lru_cache(maxsize=1024)
+def _is_channel(name: str) -> bool:
+    return CHANNEL_NAME.fullmatch(name) is not None
+
+
 def check_channel(channel: object) -> None:
     """Raise InvalidJob unless ``channel`` names a general channel."""
-    if not isinstance(channel, str) or not CHANNEL_NAME.fullmatch(channel):
+    if not isinstance(channel, str) or not _is_channel(channel):
         raise InvalidJob(
             "a channel for jobs is named by 1-99 ASCII letters, digits, '-', '_' or '.' "
             f"(no '!': that is a specific channel), got {channel!r}"

@@ -12,7 +12,7 @@ import math
 import random
 import time
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, TypeVar
@@ -273,7 +273,7 @@ class Store:
         """Store ``job``; None when ``capacity`` would be exceeded."""
         return self._enqueue(channel, (job,), capacity, "each", calls.one_parser(job))
 
-    async def send(self, channel: str, job: NewJob, *, capacity: int | None = None) -> Enqueued | None:
+    def send(self, channel: str, job: NewJob, *, capacity: int | None = None) -> Coroutine[Any, Any, Enqueued | None]:
         """Store ``job``, together with those that others of the running event loop send meanwhile; None when
         ``capacity`` would be exceeded."""
         loop = asyncio.get_running_loop()
@@ -283,7 +283,7 @@ class Store:
         outbox = outboxes.get(channel)
         if outbox is None:
             outbox = outboxes[channel] = Outbox(self, channel)
-        return await outbox.put(job, capacity)
+        return outbox.put(job, capacity)
 
     def enqueue_piece(
         self, channel: str, jobs: Sequence[NewJob], *, batch: str | None, first: int, capacity: int | None = None
