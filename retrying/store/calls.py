@@ -88,7 +88,7 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True):
         return Enqueued(True, State.READY, None, now, 0, self.id, self.priority, self.topic or "")
 
 
-class Enqueued(NamedTuple):
+class Enqueued(msgspec.Struct, frozen=True):
     """``new``: False when the id is known or the unique name held; the rest tells of that job. Times in ms."""
 
     new: bool

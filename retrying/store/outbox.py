@@ -20,7 +20,7 @@ MAX_BYTES = 512 * 1024
 #: So many are not kept waiting for more: the server works on them while this process makes the next ones.
 ENOUGH = 13
 #: Requests on their way at a time: while the server works on one, the next one comes.
-MAX_REQUESTS = 6
+MAX_REQUESTS = 12
 
 Waiting = tuple[NewJob, "asyncio.Future[Enqueued | None]"]
 
