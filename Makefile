@@ -38,6 +38,7 @@ test: environment
 	@exec sh project/development/test.sh $(IN_VENV) $(ARGS)
 
 faults: environment
+	@sh project/development/browser.sh
 	@WRITE_GUARANTEES=1 $(IN_VENV) -m tests.faults $(ARGS)
 
 fences: environment

@@ -25,8 +25,8 @@ from .roles import TURN, Plan
 
 #: Sends of one measurement of the rate end after so many seconds, all sends of a queue that is only filled after these.
 SEND_SECONDS, FILL_SECONDS = 1.2, 20.0
-#: Sends that overlap, where a peer has no call for many.
-TOGETHER = 50
+#: Sends that overlap, as many as jobs in most drains.
+TOGETHER = 100
 #: Longest wait for a worker's first job, and for a sender.
 START_SECONDS, PATIENCE = 30.0, 80.0
 

@@ -177,7 +177,7 @@ CLAIMS = (
     ),
     Claim("enqueue(), one after another", ours(CONSUMER, "enqueue", "one"), 1, fastest(ONE)),
     Claim("async_to_sync(layer.send) in a view", ours("view", "enqueue", "one"), 0.5, fastest(ONE)),
-    Claim("await aenqueue(), 50 at once", ours("aenqueue", "enqueue", "gather"), 3, fastest(BULK)),
+    Claim("await aenqueue(), 100 at once", ours("aenqueue", "enqueue", "gather"), 3, fastest(BULK)),
     Claim("enqueue_many()", ours(CONSUMER, "enqueue", "many"), 3, fastest(BULK)),
     Claim("idle latency, p50, unmodified consumer", ours(CONSUMER, "latency", "p50"), 4.5, POP, at_most=True),
     Claim("idle latency, p50, BackgroundConsumer", ours(OWN, "latency", "p50"), 3, POP, at_most=True),

@@ -85,7 +85,7 @@ PORTIONS = (
 )
 SENDING = (
     Column("one after another/s", "enqueue", ("one",), whole, spread=True),
-    Column("50 at once/s", "enqueue", ("gather",), whole),
+    Column("100 at once/s", "enqueue", ("gather",), whole),
     Column("bulk/s", "enqueue", ("many",), whole, spread=True),
     Column("producer CPU, ms per 1,000", "enqueue", ("producer_cpu",), milliseconds),
     Column("server CPU, ms per 1,000", "enqueue", ("server_cpu",), milliseconds),
