@@ -112,7 +112,7 @@ def _enqueue_many(jobs: int, channel: str = "noop") -> Callable[[], object]:
 def _messages(channel: str, concurrency: int) -> Prepare:
     def prepare(jobs: int) -> Callable[[], object]:
         _enqueue_many(jobs, channel)()
-        return lambda: _work(channel, concurrency, jobs)
+        return lambda: work(channel, concurrency, jobs)
 
     return prepare
 
@@ -122,7 +122,7 @@ def _tasks(name: str, concurrency: int) -> Prepare:
         from benchmarks.noop import tasks
 
         getattr(tasks, name).enqueue_many(itertools.repeat((), jobs))
-        return lambda: _work("tasks.default", concurrency, jobs)
+        return lambda: work("tasks.default", concurrency, jobs)
 
     return prepare
 
@@ -132,9 +132,9 @@ def _retries(jobs: int) -> Callable[[], object]:
     _enqueue_many(jobs, "noop-retry")()
 
     def run() -> None:
-        _work("noop-retry", 100, jobs)
+        work("noop-retry", 100, jobs)
         _make_due("noop-retry")
-        _work("noop-retry", 100, jobs)
+        work("noop-retry", 100, jobs)
 
     return run
 
@@ -148,7 +148,7 @@ def _make_due(channel: str) -> None:
     store.connections.sync().zunionstore(scheduled, {scheduled: 0})
 
 
-def _work(channel: str, concurrency: int, ends: int) -> None:
+def work(channel: str, concurrency: int, ends: int) -> None:
     """A worker in this process, until so many attempts have ended."""
     from retrying.layers import get_layer
     from retrying.management.routes import routes_for

@@ -143,7 +143,9 @@ def test_without_results_only_the_tombstone_stays(settings: Any) -> None:
 
 def test_kept_successes_and_results_live_side_by_side(settings: Any) -> None:
     settings.RETRYING = {**settings.RETRYING, "KEEP_SUCCEEDED": 1}
-    first, second = tasks.add.enqueue(1), tasks.add.enqueue(2)
+    first = tasks.add.enqueue(1)
+    run_until_idle(CHANNEL)
+    second = tasks.add.enqueue(2)
     run_until_idle(CHANNEL)
     advance(1)
     run_until_idle(CHANNEL)  # a sweep takes what is too much from the list, not from the results
