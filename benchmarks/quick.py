@@ -5,10 +5,12 @@ process that sends or runs it, in processor time: in turns of a fixed work that 
 figures of one machine hold on another. It fails when one of them is above those of `quick.json`; `--write` puts
 today's there: counts for every Python, turns for this one.
 
-Each figure is the least of several rounds, and none is of a clock on the wall: what else the machine does can only add.
-What looks too dear gets more rounds before it counts as that. Sweeps and renewals are kept out: they come by time, not
-by job. Server and jobs share one core: to wake another one takes processor time, for an enqueue as much again, or
-nothing when it doesn't sleep.
+Of several rounds, the counts are the least: what else happens can only add. The processor time is the median, and each
+round's is in turns of the moment before and the moment after it: a machine is at times half as fast as it was a second
+ago, so that the least of the one and the least of the other are of different machines. No figure is of a clock on the
+wall. What looks too dear gets more rounds before it counts as that. Sweeps and renewals are kept out: they come by
+time, not by job. Server and jobs share one core: to wake another one takes processor time, for an enqueue as much
+again, or nothing when it doesn't sleep.
 """
 
 from __future__ import annotations
@@ -17,12 +19,13 @@ import argparse
 import gc
 import json
 import logging
+import math
 import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import django
@@ -33,7 +36,8 @@ from benchmarks.workloads import WORKLOADS, Workload, reference
 COMMITTED = Path(__file__).with_suffix(".json")
 PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
 ROUNDS = 6
-#: No round is begun after so many seconds, unless there were fewer than these.
+#: No round is begun after so many seconds, unless there were fewer than these. What has no committed figures, as with
+#: `--write`, is measured for all of them.
 SECONDS, LEAST_ROUNDS = 40.0, 3
 #: How much may be added to the turns.
 TURNS_SLACK = 0.25
@@ -43,53 +47,55 @@ CHANCE = 8
 COMMANDS_OF_A_TRIP = 10
 
 
-@dataclass(frozen=True, slots=True)
 class Cost:
-    """Of one job."""
+    """Of one job, in all rounds so far."""
 
-    #: Replies that the server wrote; requests that travel together are one.
-    trips: float
-    #: By the server, those inside scripts too.
-    commands: float
-    #: Processor seconds, user and system, of all threads of this process.
-    cpu: float
+    def __init__(self) -> None:
+        #: The least of: replies that the server wrote (requests that travel together are one), and commands by the
+        #: server, those inside scripts too.
+        self.trips = self.commands = math.inf
+        #: Processor seconds, user and system, of all threads of this process, in turns of the reference; of each round.
+        self.turns: list[float] = []
 
-    def least(self, other: Cost) -> Cost:
-        return Cost(min(self.trips, other.trips), min(self.commands, other.commands), min(self.cpu, other.cpu))
+    def add(self, trips: float, commands: float, turns: float) -> None:
+        self.trips = min(self.trips, trips)
+        self.commands = min(self.commands, commands)
+        self.turns.append(turns)
+
+    def figures(self) -> dict[str, Any]:
+        """As in `quick.json`. Three digits: of 0.25, rounded to 0.2 or 0.3, rounding alone would be a quarter."""
+        return {
+            "round trips": round(self.trips, 4),
+            "commands": round(self.commands, 3),
+            "turns": {PYTHON: float(f"{median(self.turns):.3g}")},
+        }
 
 
 class Measurement:
-    """The least that each workload and the reference cost so far."""
+    """What each workload costs."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
         self.costs: dict[str, Cost] = {}
-        self.turn = reference()
 
     def round(self, workload: Workload) -> None:
         self._server.client.execute_command("FLUSHALL", "SYNC")
         run = workload.prepare(workload.jobs)
         gc.collect()
+        turn = reference()
         before = self._server.use()
         began = time.process_time()
         run()
         cpu = time.process_time() - began
         used = self._server.use() - before
+        turn = (turn + reference()) / 2
+        cost = self.costs.setdefault(workload.name, Cost())
         jobs = workload.jobs
-        cost = Cost(used.writes / jobs, used.command_count / jobs, cpu / jobs)
-        self.costs[workload.name] = cost.least(self.costs.get(workload.name, cost))
-        self.turn = min(self.turn, reference())
+        cost.add(used.writes / jobs, used.command_count / jobs, cpu / jobs / turn)
 
     def figures(self) -> dict[str, dict[str, Any]]:
         """As in `quick.json`."""
-        return {
-            name: {
-                "round trips": round(cost.trips, 4),
-                "commands": round(cost.commands, 3),
-                "turns": {PYTHON: round(cost.cpu / self.turn, 1)},
-            }
-            for name, cost in self.costs.items()
-        }
+        return {name: cost.figures() for name, cost in self.costs.items()}
 
 
 def grown(
@@ -140,9 +146,8 @@ def measure(committed: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, A
             rounds += 1
             if rounds >= ROUNDS:
                 dear = grown(measurement.figures(), committed, WORKLOADS)
-                todo = [workload for workload in WORKLOADS if workload.name in dear] if committed else ()
-        took = time.monotonic() - began
-        print(f"{rounds} rounds, {took:.0f} s; a turn of the reference: {measurement.turn * 1e6:.1f} us")
+                todo = [workload for workload in WORKLOADS if workload.name in dear]
+        print(f"{rounds} rounds, {time.monotonic() - began:.0f} s; a turn of the reference: {reference() * 1e6:.1f} us")
         return measurement.figures()
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.quick import COMMITTED, PYTHON, grown
+from benchmarks.quick import COMMITTED, PYTHON, Cost, grown
 from benchmarks.workloads import WORKLOADS
 
 Figures = dict[str, dict[str, Any]]
@@ -23,6 +23,13 @@ def committed() -> Figures:
 @pytest.fixture
 def found(committed: Figures) -> Figures:
     return copy.deepcopy(committed)
+
+
+def test_of_several_rounds_the_least_counts_and_the_median_of_processor_time() -> None:
+    cost = Cost()
+    for trips, commands, turns in ((0.05, 7.02, 0.2449), (0.03, 7.03, 0.1), (0.04, 7.01, 0.9)):
+        cost.add(trips, commands, turns)
+    assert cost.figures() == {"round trips": 0.03, "commands": 7.01, "turns": {PYTHON: 0.245}}
 
 
 def test_nothing_grew(found: Figures, committed: Figures) -> None:
