@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import iscoroutinefunction, sync_to_async
 from channels.consumer import AsyncConsumer, get_handler_name
-from channels.db import aclose_old_connections
 from channels.exceptions import StopConsumer
 from channels.layers import get_channel_layer
 from django.db import close_old_connections
 
 from .attempt import SUCCESS, Ending
+from .threads import aclose_old_connections
 
 if TYPE_CHECKING:
     from .attempt import Attempt

@@ -17,9 +17,12 @@ from _thread import LockType, allocate_lock
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextvars import ContextVar
 from functools import partial
 from typing import Any, NamedTuple
 
+import channels.consumer
+import channels.db
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext
 from django.db import close_old_connections, connections
 
@@ -27,6 +30,8 @@ from django.db import close_old_connections, connections
 NAME = "retrying-slot"
 #: Seconds that threads get to close their connections.
 CLOSE_SECONDS = 1.0
+#: Of the slot whose handler runs.
+_slot_thread: ContextVar[SlotThread | None] = ContextVar("retrying_slot_thread", default=None)
 
 
 class _Call(NamedTuple):
@@ -180,20 +185,14 @@ class SlotThread(Executor):
 
     def enter(self) -> None:
         """From here on, ``sync_to_async`` in the running context runs things here."""
+        _slot_thread.set(self)
         SyncToAsync.thread_sensitive_context.set(self._context)
         SyncToAsync.context_to_thread_executor[self._context] = self
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """asyncio's ``run_in_executor`` takes a future of the loop's as well, and uses it as it is."""
-        if not (self.connected or self.used) and _looks_for_old_connections(fn):
-            # Channels does so before each message. To hand it to a thread costs more than all else that a job needs.
-            nothing_to_do = asyncio.get_running_loop().create_future()
-            nothing_to_do.set_result(None)
-            return nothing_to_do
         if self.shared:
             return self._threads.submit(partial(fn, *args, **kwargs))
-        if _looks_for_old_connections(fn):
-            return self._submit(self._look_after, fn, self._calls + 1)
         return self._submit(fn, *args, **kwargs)
 
     async def begin_job(self) -> None:
@@ -233,18 +232,26 @@ class SlotThread(Executor):
         self.connected = close_used_connections()
         self._looked = calls
 
-    def _look_after(self, fn: Callable[[], Any], calls: int) -> Any:
-        value = fn()
-        self._look(calls)
-        return value
+
+async def aclose_old_connections() -> None:
+    """Channels' function of that name; in a slot it costs nothing where no connection can be open."""
+    thread = _slot_thread.get()
+    if thread is None or thread.shared:
+        await channels.db.aclose_old_connections()
+    elif thread.used:
+        await thread.end_job()
+    elif thread.connected:
+        await thread.begin_job()
 
 
-def _looks_for_old_connections(fn: Any) -> bool:
-    """Whether this is ``sync_to_async(close_old_connections)()`` on its way into a thread."""
-    try:
-        return fn.args[-1].func is close_old_connections
-    except (AttributeError, IndexError):  # asgiref packs it otherwise: the thread has a look
-        return False
+def spare_looks() -> None:
+    """Have Channels' consumers call ``aclose_old_connections`` from here, in this process.
+
+    They do it before each message, and have no other place for it. Their own goes through ``sync_to_async``, which is
+    nearly half of a job's cost, even if it never comes to a thread. Elsewhere than in a slot it is what runs still.
+    """
+    if hasattr(channels.consumer, "aclose_old_connections"):
+        channels.consumer.aclose_old_connections = aclose_old_connections
 
 
 def close_used_connections() -> bool:

@@ -25,7 +25,7 @@ from .presence import Presence
 from .processes import SUPERVISED
 from .renewal import Renewal
 from .routes import ApplicationRoute, Route
-from .threads import Threads
+from .threads import Threads, spare_looks
 
 logger = logging.getLogger("retrying.worker")
 
@@ -107,6 +107,7 @@ class Worker:
     async def run(self) -> int:
         """Work until stopped. Returns the exit status."""
         loop = asyncio.get_running_loop()
+        spare_looks()
         lanes = [
             lane for consumption, concurrency in self._consumptions for lane in self._lanes(consumption, concurrency)
         ]

@@ -10,12 +10,14 @@ from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
 
+import channels.consumer
+import channels.db
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
 from channels.consumer import AsyncConsumer
 
 from retrying import State, aenqueue
-from retrying.threads import NAME, SlotThread, Threads
+from retrying.threads import NAME, SlotThread, Threads, spare_looks
 from tests.conftest import await_for
 from tests.retrying.running import CHANNEL, reached, running
 
@@ -147,3 +149,27 @@ async def test_an_async_handler_without_sync_code_needs_no_thread() -> None:
             await aenqueue(CHANNEL, {"type": "work.do"}, job_id=f"{n}")
             await reached(f"{n}", State.SUCCEEDED)
     assert seen == [[], [], []]
+
+
+async def test_outside_of_slots_channels_own_look_for_connections_remains(
+    threads: Threads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[str] = []
+
+    async def look() -> None:
+        looks.append("Channels'")
+
+    monkeypatch.setattr(channels.db, "aclose_old_connections", look)
+    monkeypatch.setattr(channels.consumer, "aclose_old_connections", look)  # puts back what was there, in the end
+    spare_looks()
+    await channels.consumer.aclose_old_connections()
+    assert looks == ["Channels'"]
+
+    async def in_a_slot() -> None:
+        slot = SlotThread(threads)
+        slot.enter()
+        await channels.consumer.aclose_old_connections()
+        slot.close()
+
+    await asyncio.create_task(in_a_slot())
+    assert looks == ["Channels'"]

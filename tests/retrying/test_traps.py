@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import redis.asyncio
+from asgiref.sync import sync_to_async
 from channels.consumer import AsyncConsumer, SyncConsumer
 from channels.db import database_sync_to_async
 from channels.routing import ChannelNameRouter, ProtocolTypeRouter
@@ -20,6 +21,7 @@ from django.contrib.auth.models import User
 from django.db import connection, connections
 
 from retrying import State, aenqueue
+from retrying.consumers import BackgroundConsumer
 from retrying.layers import get_layer
 from retrying.worker import Worker
 from tests.conftest import await_for
@@ -87,6 +89,50 @@ async def test_connections_live_as_in_the_request_cycle(
         assert found[0] is found[1], "one thread, one connection"
         assert before == [False, kept]
     assert [item.connection for item in found] == [None, None]
+
+
+@pytest.mark.parametrize("base", [AsyncConsumer, BackgroundConsumer])
+@pytest.mark.django_db(transaction=True)
+async def test_a_connection_left_open_is_looked_at_before_each_message(
+    base: type[AsyncConsumer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Channels does it: also one that the job before didn't use, and that became too old meanwhile."""
+    monkeypatch.setitem(connection.settings_dict, "CONN_MAX_AGE", None)
+    found: list[Any] = []
+
+    def query() -> bool:
+        mine = connections["default"]
+        found.append(mine)
+        was_open = mine.connection is not None
+        User.objects.count()
+        return was_open
+
+    opened: list[bool] = []
+
+    class Consumer(base):  # type: ignore[valid-type, misc]
+        async def work_do(self, message: dict[str, Any]) -> None:
+            if message["query"]:
+                opened.append(await sync_to_async(query)())
+
+    application = Consumer.as_asgi()
+
+    async def behind_middleware(*of_asgi: Any) -> None:
+        await application(*of_asgi)
+
+    async def job(job_id: str, *, query: bool) -> None:
+        await aenqueue(CHANNEL, {**MESSAGE, "query": query}, job_id=job_id)
+        await reached(job_id, State.SUCCEEDED)
+
+    async with running(behind_middleware):
+        await job("opens", query=True)
+        found[0].close_at = time.monotonic() - 1
+        await job("after-one-that-used-it", query=True)
+        await job("does-nothing", query=False)
+        found[0].close_at = time.monotonic() - 1
+        await job("after-one-that-did-not", query=True)
+        await job("finds-it-open", query=True)
+    assert opened == [False, False, False, True]
+    assert found[0].connection is None
 
 
 async def test_a_listener_that_cannot_consume_makes_the_worker_unready(tmp_path: Path, redis_url: str) -> None:
