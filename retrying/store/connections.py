@@ -11,7 +11,7 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any, cast
 
 import redis
@@ -55,6 +55,11 @@ AsyncClient = redis.asyncio.Redis | AsyncCluster
 class _SentinelPool(redis.sentinel.SentinelConnectionPool, redis.BlockingConnectionPool):
     """Connections to the primary of the moment; waits for a free one."""
 
+    def disconnect(self, inuse_connections: bool = True) -> None:
+        # When another one is named redis-py spares those in use; so look all that ``Kept`` has, and each would keep a
+        # request waiting for its timeout where the old one is only stopped.
+        super().disconnect()
+
 
 class _AsyncSentinelPool(redis.asyncio.sentinel.SentinelConnectionPool, redis.asyncio.BlockingConnectionPool):
     """Connections to the primary of the moment; waits for a free one."""
@@ -70,14 +75,15 @@ async def _leave_old_primaries(pool: Any) -> None:
         except (RedisError, OSError) as error:
             logger.debug("no Sentinel names a primary of %s: %s", pool.service_name, error)
         else:
-            if known not in (None, primary):
-                logger.warning("the primary of %s is %s now, it was %s", pool.service_name, primary, known)
-                await pool.disconnect()
-            known = primary
+            left, known = known, primary
+            if left not in (None, primary):
+                logger.warning("the primary of %s is %s now, it was %s", pool.service_name, primary, left)
+                with contextlib.suppress(RedisError, OSError):  # one that is stopped doesn't say goodbye
+                    await pool.disconnect()
         await asyncio.sleep(WATCH_SECONDS)
 
 
-async def _close_with_loop(client: AsyncClient) -> AsyncGenerator[None]:
+async def _close_with_loop(client: AsyncClient, forget: Callable[[], object]) -> AsyncGenerator[None]:
     # asyncio.run (and so async_to_sync) finalizes the asynchronous generators of a loop before it closes it:
     # the documented hook by which nothing of ours is left open.
     watch = None
@@ -88,6 +94,7 @@ async def _close_with_loop(client: AsyncClient) -> AsyncGenerator[None]:
     try:
         yield
     finally:
+        forget()
         if watch is not None:
             await end([watch])
         for sentinel in sentinels:
@@ -98,9 +105,14 @@ async def _close_with_loop(client: AsyncClient) -> AsyncGenerator[None]:
             await client.aclose(close_connection_pool=True)
 
 
-#: Held as long as their loops, not as long as the Connections: what is dropped just before its loop ends is finalized
+#: Held until their loops end, not as long as the Connections: what is dropped just before its loop ends is finalized
 #: by a task that the end of the loop cancels, and its sockets would stay open.
-_closings: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, set[AsyncGenerator[None]]] = weakref.WeakKeyDictionary()
+_closings: set[AsyncGenerator[None]] = set()
+
+#: Held to make a process' client; across a fork too, so that no child gets it held by a thread that it hasn't.
+_making = threading.Lock()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_making.acquire, after_in_parent=_making.release, after_in_child=_making.release)
 
 
 class Connections:
@@ -115,7 +127,6 @@ class Connections:
         self._sync: Client | None = None
         self._wire: Wire | None = None
         self._process = 0
-        self._lock = threading.Lock()
         self._async: weakref.WeakKeyDictionary[
             asyncio.AbstractEventLoop, tuple[AsyncClient, AsyncWire, AsyncGenerator[None]]
         ] = weakref.WeakKeyDictionary()
@@ -123,7 +134,7 @@ class Connections:
     def sync(self) -> redis.Redis:
         """The process' client: thread-safe, another one after a fork. A cluster's connects here: ConnectionError."""
         if self._sync is None or self._process != os.getpid():
-            with self._lock:
+            with _making:
                 if self._sync is None or self._process != os.getpid():
                     self._sync = client = self._make_sync()
                     self._wire = client if isinstance(client, Cluster) else self._kept(client)
@@ -132,12 +143,10 @@ class Connections:
 
     def wire(self) -> Wire:
         """What the process' requests go out on; thread-safe. A cluster's connects here: ConnectionError."""
-        wire = self._wire
-        if wire is None or self._process != os.getpid():
+        if self._process != os.getpid() or self._wire is None:
             self.sync()
-            wire = self._wire
-            assert wire is not None
-        return wire
+            assert self._wire is not None
+        return self._wire
 
     def _kept(self, client: redis.Redis) -> Wire:
         pool, options = client.connection_pool, self._options()
@@ -174,10 +183,17 @@ class Connections:
         if kept is None:
             client = self._make_async()
             wire = client if isinstance(client, AsyncCluster) else self._line(client)
-            closing = _close_with_loop(client)
+            ours = self._async
+
+            def forget() -> None:
+                # Weak keys are no help where values hold them, and what waits for replies holds its loop.
+                ours.pop(asyncio.get_running_loop(), None)
+                _closings.discard(closing)
+
+            closing = _close_with_loop(client, forget)
             with contextlib.suppress(StopIteration):
                 closing.__anext__().send(None)  # up to its yield, which awaits nothing: the loop knows it from here on
-            _closings.setdefault(loop, set()).add(closing)
+            _closings.add(closing)
             kept = self._async[loop] = (client, wire, closing)
         return kept
 
@@ -192,7 +208,6 @@ class Connections:
         loop = asyncio.get_running_loop()
         if kept := self._async.pop(loop, None):
             _, _, closing = kept
-            _closings.get(loop, set()).discard(closing)
             await closing.aclose()
 
     def close(self) -> None:

@@ -7,6 +7,7 @@ import copy
 import sys
 from collections import deque
 from collections.abc import Coroutine, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .calls import Enqueued, NewJob
@@ -76,7 +77,17 @@ class Outbox:
         self._requests += 1
         task = _at_once(self._send(batch)) if batch else asyncio.create_task(self._send(batch))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(partial(self._ended, batch))
+
+    def _ended(self, batch: Sequence[Waiting], task: asyncio.Task[None]) -> None:
+        """Cancelled when the loop ends, maybe before its first step, it leaves callers that still wait to another."""
+        self._tasks.discard(task)
+        if task.cancelled():
+            for _, future in batch:
+                future.cancel()
+            self._requests -= 1
+            if self._waiting:
+                self._begin()
 
     def _next(self) -> list[Waiting]:
         """Take what goes in one request."""
@@ -91,13 +102,11 @@ class Outbox:
         return batch
 
     async def _send(self, batch: Sequence[Waiting]) -> None:
-        try:
-            while batch := batch or self._next():
-                self._together = len(batch) > 1
-                await self._store_batch(batch)
-                batch = ()
-        finally:
-            self._requests -= 1
+        while batch := batch or self._next():
+            self._together = len(batch) > 1
+            await self._store_batch(batch)
+            batch = ()
+        self._requests -= 1  # not later: who is told and sends again finds that nothing is on its way
 
     async def _store_batch(self, batch: Sequence[Waiting]) -> None:
         jobs = [job for job, _ in batch]

@@ -20,6 +20,15 @@ class _Named:
     _reader: Any
     _writer: Any
 
+    async def connect(self) -> None:
+        try:
+            await super().connect()  # type: ignore[misc]
+        except BaseException:
+            # redis-py does so after its own errors only. Cancelled within the handshake, a connection would go back to
+            # its pool with a reply to come, that of who is next; and one that had no credentials to show stays open.
+            await self.disconnect(nowait=True)
+            raise
+
     async def send_packed_command(self, *args: Any, **options: Any) -> None:
         task = asyncio.current_task()
         cancelled = task.cancelling() if task else 0

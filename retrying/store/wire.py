@@ -95,6 +95,11 @@ class Kept:
         try:
             connection.send(request)
             reply = connection.reply()
+            if isinstance(reply, NotConnected):
+                raise reply
+        except BaseException:
+            connection.close()  # whatever interrupted it: what comes would answer the next request
+            raise
         finally:
             self._give_back(connection)
         if isinstance(reply, Exception):
@@ -115,10 +120,11 @@ class Kept:
             raise
         try:
             connection.send(request)
+            return Begun(connection, self._end)
         except BaseException:
+            connection.close()
             self._end(connection)
             raise
-        return Begun(connection, self._end)
 
     def _end(self, connection: _Connection) -> None:
         self._give_back(connection)
@@ -161,6 +167,8 @@ class Begun:
             while (reply := connection.look()) is _MORE:
                 await (asyncio.sleep(0) if looks < LOOKS else connection.readable())
                 looks += 1
+            if isinstance(reply, NotConnected):
+                raise reply
         except BaseException:
             connection.close()  # what comes would answer the next request
             raise
@@ -182,7 +190,7 @@ class _Connection:
     def __init__(self, connection: Any, timeout: float | None) -> None:
         self._connection = connection
         self._timeout = timeout
-        self._parser = hiredis.Reader()
+        self._parser = hiredis.Reader(notEnoughData=_MORE)
         self._was_open = False
 
     def send(self, request: bytes) -> None:
@@ -195,9 +203,6 @@ class _Connection:
             found.sendall(request)
         except (NotConnected, OSError) as error:
             raise self._lost(error) from error
-        except BaseException:
-            self.close()  # interrupted: what comes would answer the next request
-            raise
 
     def reply(self) -> Any:
         """Wait for it; an exception when the server refused the request."""
@@ -207,9 +212,6 @@ class _Connection:
                     self._read(0)
         except (NotConnected, OSError) as error:
             raise self._lost(error) from error
-        except BaseException:
-            self.close()
-            raise
         return reply
 
     def look(self) -> Any:
@@ -237,6 +239,7 @@ class _Connection:
                         await readable.wait()
                 finally:
                     loop.remove_reader(watched)
+                    watched.setblocking(True)  # uvloop made it non-blocking, and with it the one that it is of
         except (NotConnected, OSError) as error:
             raise self._lost(error) from error
 
@@ -264,14 +267,14 @@ class _Connection:
         return kind(f"the connection was lost: {error}")
 
     def _open(self) -> Any:
-        """Connect. Returns the socket."""
+        """Connect. Returns the socket. What it raises may have left it open, without having said who we are."""
         self._connection.connect()
         found = self._connection._sock
         self._parser = hiredis.Reader(
             protocolError=InvalidResponse, replyError=self._connection._parser.parse_error, notEnoughData=_MORE
         )
-        if self._timeout is not None and not isinstance(found, SSLSocket):
-            # The kernel's own timeouts: Python's cost a poll before each send and receive.
+        if self._timeout is not None and MSG_DONTWAIT and not isinstance(found, SSLSocket):
+            # The kernel's own timeouts: Python's cost a poll before each send and receive. (Windows has other units.)
             found.settimeout(None)
             seconds, fraction = divmod(self._timeout, 1)
             limit = struct.pack("@ll", int(seconds), int(fraction * 1e6) or (1 if not seconds else 0))
@@ -369,6 +372,9 @@ class _Replies:
                     continue  # nobody waits any more
                 if isinstance(reply, Exception):
                     future.set_exception(reply)
+                    if isinstance(reply, NotConnected):  # not authenticated, say: only a new one may be
+                        self._lose(NotConnected, str(reply))
+                        return
                 else:
                     future.set_result(reply)
         except (InvalidResponse, IndexError) as error:  # no reply, or one that nobody asked for

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
+import signal
 import threading
-from collections.abc import Coroutine, Iterator
+import weakref
+from collections.abc import Callable, Coroutine, Iterator
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +24,18 @@ from project.development.valkey import Valkey
 from retrying import StoreFull, StoreUnavailable
 from retrying.layers import RetryingChannelLayer
 from retrying.store import Store
+from retrying.store import connections as connections_module
+from retrying.store import wire as wire_module
 from retrying.store.calls import NewJob
+from retrying.store.connections import _SentinelPool
 from retrying.store.outbox import ENOUGH, MAX_JOBS, MAX_REQUESTS
 from retrying.store.wire import LOOKS, Kept, Line, Stale
-from tests.conftest import await_for
+from tests.conftest import await_for, wait_for
 from tests.faults.proxy import Proxy
 
 CHANNEL = "work"
+#: As workers run without uvloop and with it.
+EVENT_LOOPS = [asyncio.run, *([import_module("uvloop").run] if find_spec("uvloop") else [])]
 
 
 @pytest.fixture
@@ -230,6 +240,156 @@ async def test_a_message_whose_reply_is_lost_is_sent_again(redis_url: str) -> No
         await layer.store.connections.aclose()
 
 
+def test_what_interrupts_a_request_leaves_its_reply_to_nobody(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal's handler that raises, say: Ctrl-C, or a limit of time."""
+
+    def interrupted(self: Any) -> None:
+        raise KeyboardInterrupt
+
+    put(store, "first")
+    with monkeypatch.context() as patch:
+        patch.setattr(wire_module._Connection, "reply", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            put(store, "a")
+    assert [put(store, "b"), put(store, "b"), put(store, "c")] == [True, False, True]
+
+
+class Credentials(redis.CredentialProvider):
+    """Those of a server with a password, once they can be had."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def get_credentials(self) -> tuple[str]:
+        self.asked += 1
+        if self.asked == 1:
+            raise LookupError("no credentials yet")
+        return ("secret",)
+
+
+@pytest.mark.parametrize("flavour", ["a process", "a loop"])
+async def test_credentials_that_could_not_be_had_are_asked_for_again(tmp_path: Path, flavour: str) -> None:
+    """redis-py leaves the connection open that has not said who it is: nothing is sent on it."""
+    with Valkey(tmp_path) as valkey, redis.Redis.from_url(valkey.url) as server:
+        server.config_set("requirepass", "secret")
+        credentials = Credentials()
+        store = Store({"address": valkey.url, "credential_provider": credentials}, prefix="retrying:test")
+        with pytest.raises(LookupError):
+            await (store.send(CHANNEL, job("a")) if flavour == "a loop" else sync_to_async(put)(store, "a"))
+        for n in range(2):
+            if flavour == "a loop":
+                assert (await store.send(CHANNEL, job(f"{n}"))).new
+            else:
+                assert await sync_to_async(put)(store, f"{n}")
+        assert credentials.asked == 2
+        await store.connections.aclose()
+        store.connections.close()
+
+
+@pytest.mark.parametrize("run", EVENT_LOOPS)
+def test_a_thread_can_wait_on_a_connection_after_a_loop_did(
+    run: Callable[[Coroutine[Any, Any, None]], None], store: Store, server: redis.Redis
+) -> None:
+    """uvloop makes the sockets that it watches non-blocking."""
+
+    async def main() -> None:
+        with paused(server):
+            waiting = asyncio.create_task(begin(store, "a"))
+            for _ in range(2 * LOOKS):
+                await asyncio.sleep(0)
+        await waiting
+        await asyncio.sleep(0)
+
+    put(store, "first")
+    run(main())
+    before = names(server)
+    found: list[bool] = []
+    thread = threading.Thread(target=lambda: found.append(put(store, "b")))
+    with paused(server):
+        thread.start()
+        wait_for(lambda: any("b" in client["flags"] for client in server.client_list()), "its request waits")
+    thread.join(20)
+    assert (found, names(server)) == ([True], before), "without another connection, which a repetition would take"
+
+
+@pytest.mark.parametrize("run", EVENT_LOOPS)
+def test_a_loop_hears_of_a_connection_that_is_reset(
+    run: Callable[[Coroutine[Any, Any, None]], None], tmp_path: Path
+) -> None:
+    """As it is by a server that is killed before it has read the request."""
+
+    async def main() -> None:
+        with Valkey(tmp_path) as valkey:
+            store = Store({"address": valkey.url, "socket_timeout": None}, prefix="retrying:test")
+            put(store, "first")
+            os.kill(valkey.pid, signal.SIGSTOP)
+            waiting = asyncio.create_task(begin(store, "a"))
+            for _ in range(2 * LOOKS):
+                await asyncio.sleep(0)
+            os.kill(valkey.pid, signal.SIGKILL)
+            async with asyncio.timeout(10):
+                with pytest.raises(redis.ConnectionError):
+                    await waiting
+            store.connections.close()
+
+    run(main())
+
+
+async def test_all_connections_leave_a_primary_that_another_one_replaced(tmp_path: Path) -> None:
+    """Also those that no request has found out about: a primary that hangs would keep one waiting on each."""
+
+    class Named:
+        """What Sentinel says."""
+
+        valkey: Valkey
+
+        def discover_master(self, name: str) -> tuple[str, int]:
+            return "127.0.0.1", self.valkey.port
+
+    with Valkey(tmp_path / "old") as old, Valkey(tmp_path / "new") as new:
+        named = Named()
+        named.valkey = old
+        pool = _SentinelPool("jobs", named, socket_timeout=0.5)  # type: ignore[no-untyped-call]
+        kept = Kept(pool, most=4, wait=1.0, timeout=0.5)
+
+        async def two() -> list[Any]:
+            begun = [kept.begin("PING"), kept.begin("PING")]
+            return [await one.reply() for one in begun if one is not None]
+
+        assert await two() == [b"PONG", b"PONG"]
+        os.kill(old.pid, signal.SIGSTOP)
+        named.valkey = new
+        with pytest.raises(redis.TimeoutError):
+            kept.ask("PING")
+        assert await two() == [b"PONG", b"PONG"]
+        os.kill(old.pid, signal.SIGCONT)
+        pool.disconnect()
+
+
+async def test_a_primary_that_does_not_say_goodbye_is_not_the_last_one_that_is_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connections_module, "WATCH_SECONDS", 0)
+    left: list[int] = []
+
+    class Pool:
+        service_name = "jobs"
+        named = 0
+
+        async def get_master_address(self) -> tuple[str, int]:
+            self.named += 1
+            return "primary", self.named
+
+        async def disconnect(self) -> None:
+            left.append(self.named)
+            raise redis.TimeoutError("it is stopped")
+
+    watch = asyncio.create_task(connections_module._leave_old_primaries(Pool()))
+    await await_for(lambda: len(left) > 2 or watch.done(), "three were left")
+    watch.cancel()
+    assert left[:3] == [2, 3, 4]
+
+
 # With another redis-py
 
 
@@ -351,6 +511,40 @@ async def test_a_sender_that_is_cancelled_takes_nobody_along(store: Store) -> No
     await store.connections.aclose()
 
 
+def requests_of_outboxes() -> list[asyncio.Task[Any]]:
+    """Their tasks."""
+    return [task for task in asyncio.all_tasks() if "Outbox._send" in repr(task.get_coro())]
+
+
+async def test_a_request_that_is_cancelled_leaves_nobody_waiting(store: Store, server: redis.Redis) -> None:
+    """As all tasks of a loop are when it ends, in any order, and some send then."""
+    await send(store, "first", "second", "third")  # together, so that the next ones go as a task
+    with paused(server):
+        early = asyncio.create_task(store.send(CHANNEL, job("early")))
+        await await_for(lambda: any("b" in client["flags"] for client in server.client_list()), "it waits")
+        late = asyncio.create_task(store.send(CHANNEL, job("late")))
+        await asyncio.sleep(0)
+        for task in requests_of_outboxes():
+            task.cancel()
+    async with asyncio.timeout(10):
+        assert (await late).new
+        with pytest.raises(asyncio.CancelledError):
+            await early
+    await store.connections.aclose()
+
+
+async def test_a_request_that_is_cancelled_before_it_begins_leaves_its_jobs_to_the_next(store: Store) -> None:
+    await send(store, "first", "second", "third")
+    sending = asyncio.create_task(store.send(CHANNEL, job("a")))
+    await asyncio.sleep(0)
+    (request,) = requests_of_outboxes()
+    request.cancel()
+    async with asyncio.timeout(10):
+        assert (await sending).new
+        assert (await store.send(CHANNEL, job("b"))).new
+    await store.connections.aclose()
+
+
 async def test_a_full_server_tells_each_sender(tmp_path: Path) -> None:
     with Valkey(tmp_path) as valkey, redis.Redis.from_url(valkey.url) as server:
         store = Store({"address": valkey.url}, prefix="retrying:test")
@@ -423,3 +617,16 @@ def test_nothing_is_left_of_a_loop_that_ended_while_it_sent(store: Store, server
     for _ in range(3):
         asyncio.run(begin())
     assert names(server) == before
+
+
+def test_a_loop_that_ended_is_forgotten(store: Store) -> None:
+    ended: list[weakref.ref[asyncio.AbstractEventLoop]] = []
+
+    async def main() -> None:
+        await send(store, "a", "b")
+        ended.append(weakref.ref(asyncio.get_running_loop()))
+
+    for _ in range(3):
+        asyncio.run(main())
+    gc.collect()
+    assert [loop() for loop in ended] == [None] * 3
