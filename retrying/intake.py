@@ -226,10 +226,13 @@ class Intake:
         slot.deliver(attempt, message)
 
     def _free_slot(self) -> Slot | None:
-        for slot in self._wanting:
+        while self._wanting:
+            slot = next(iter(self._wanting))
+            del self._wanting[slot]
             if slot.wants:
-                del self._wanting[slot]
                 return slot
+            # Else its application gave up waiting, and does something else: it says so when it waits again. Counted as
+            # one that wants, a job would be claimed and given back as fast as the server answers.
         return None
 
     def _read(self, job: Claimed, token: str, lease_until: float) -> tuple[Attempt, dict[str, Any], str]:

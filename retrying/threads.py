@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 import channels.consumer
 import channels.db
-from asgiref.sync import SyncToAsync, ThreadSensitiveContext
+from asgiref.sync import AsyncToSync, SyncToAsync, ThreadSensitiveContext
 from django.db import close_old_connections, connections
 
 #: Of every thread's name.
@@ -92,9 +92,16 @@ class Threads:
                 self._coming = True
                 self._idle.pop().release()
             elif self._started < self.size:
-                self._coming = True
-                self._started += 1
-                threading.Thread(target=self._work, name=f"{NAME}-{self._started}", daemon=True).start()
+                number = self._started + 1
+                try:
+                    threading.Thread(target=self._work, name=f"{NAME}-{number}", daemon=True).start()
+                except RuntimeError:  # the machine gives no more
+                    if not self._started:
+                        self._calls.clear()
+                        raise
+                else:
+                    self._coming = True
+                    self._started = number
             # Else one of them is between two calls, and looks for the next one.
 
     def _work(self) -> None:
@@ -208,14 +215,21 @@ class SlotThread(Executor):
     async def close_connections(self) -> None:
         """Only when nothing runs in it."""
         if self.connected or self.used:
+            calls = self._calls + 1  # what a handler's own task submits meanwhile is looked at later
             await asyncio.wrap_future(self._submit(connections.close_all))
-            self.connected, self._looked = False, self._calls
+            self.connected, self._looked = False, calls
 
     def close(self) -> None:
         """Let go of the thread, with whatever still runs in it."""
         SyncToAsync.context_to_thread_executor.pop(self._context, None)
         if self._own is not None:
             self._own.shutdown(wait=False)
+
+    @property
+    def is_entered(self) -> bool:
+        """Whether ``sync_to_async`` in the running context runs things in this thread: nobody has entered a context of
+        their own since."""
+        return not self.shared and SyncToAsync.thread_sensitive_context.get(None) is self._context
 
     @property
     def used(self) -> bool:
@@ -236,12 +250,16 @@ class SlotThread(Executor):
 async def aclose_old_connections() -> None:
     """Channels' function of that name; in a slot it costs nothing where no connection can be open."""
     thread = _slot_thread.get()
-    if thread is None or thread.shared:
+    if thread is None or not thread.is_entered:
         await channels.db.aclose_old_connections()
-    elif thread.used:
-        await thread.end_job()
-    elif thread.connected:
-        await thread.begin_job()
+    elif thread.used or thread.connected:
+        if getattr(AsyncToSync.executors, "current", None) is not None:
+            # Inside of async_to_sync, by a call that the thread runs: it would wait for itself.
+            await channels.db.aclose_old_connections()
+        elif thread.used:
+            await thread.end_job()
+        else:
+            await thread.begin_job()
 
 
 def spare_looks() -> None:

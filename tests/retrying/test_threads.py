@@ -173,3 +173,59 @@ async def test_outside_of_slots_channels_own_look_for_connections_remains(
 
     await asyncio.create_task(in_a_slot())
     assert looks == ["Channels'"]
+
+
+async def test_what_is_submitted_while_connections_are_closed_is_looked_at_later(threads: Threads) -> None:
+    """By a task that a handler has left behind."""
+    slot = SlotThread(threads)
+    go = threading.Event()
+    slot.submit(go.wait, PATIENCE)
+    closing = asyncio.create_task(slot.close_connections())
+    await asyncio.sleep(0)
+    slot.submit(lambda: None)
+    go.set()
+    await closing
+    assert slot.used
+    slot.close()
+
+
+async def test_a_thread_that_cannot_be_started_is_tried_again(
+    threads: Threads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_more(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    threads.size = 2
+    ran: list[int] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_more)
+        with pytest.raises(RuntimeError, match="can't start"):
+            threads.submit(lambda: ran.append(0))
+    go = threading.Event()
+    first = threads.submit(lambda: go.wait(PATIENCE))
+    await await_for(lambda: not threads._calls, "it runs")
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_more)
+        second = threads.submit(lambda: ran.append(1))
+    go.set()
+    await asyncio.gather(first, second)
+    third, fourth = threads.submit(lambda: ran.append(2)), threads.submit(lambda: ran.append(3))
+    await asyncio.gather(third, fourth)
+    assert sorted(ran) == [1, 2, 3]
+
+
+async def test_sync_code_of_a_handler_may_dispatch_to_a_consumer() -> None:
+    """The look for old connections doesn't wait for the thread that waits for it."""
+    seen: list[str] = []
+
+    class Consumer(AsyncConsumer):
+        async def work_do(self, message: dict[str, Any]) -> None:
+            await sync_to_async(lambda: async_to_sync(self.dispatch)({"type": "work.inner"}))()
+
+        async def work_inner(self, message: dict[str, Any]) -> None:
+            seen.append(message["type"])
+
+    async with running(Consumer):
+        await aenqueue(CHANNEL, {"type": "work.do"}, job_id="outer")
+        await reached("outer", State.SUCCEEDED)
+    assert seen == ["work.inner"]

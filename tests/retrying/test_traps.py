@@ -6,21 +6,23 @@ Every instance runs in a thread-sensitive context of its own: one thread and one
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis.asyncio
-from asgiref.sync import sync_to_async
+from asgiref.sync import ThreadSensitiveContext, sync_to_async
 from channels.consumer import AsyncConsumer, SyncConsumer
 from channels.db import database_sync_to_async
 from channels.routing import ChannelNameRouter, ProtocolTypeRouter
 from django.contrib.auth.models import User
 from django.db import connection, connections
 
-from retrying import State, aenqueue
+from retrying import State, aenqueue, jobs
 from retrying.consumers import BackgroundConsumer
 from retrying.layers import get_layer
 from retrying.worker import Worker
@@ -133,6 +135,66 @@ async def test_a_connection_left_open_is_looked_at_before_each_message(
         await job("finds-it-open", query=True)
     assert opened == [False, False, False, True]
     assert found[0].connection is None
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_connections_are_looked_at_where_middleware_has_the_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(connection.settings_dict, "CONN_MAX_AGE", None)
+    found: list[Any] = []
+    opened: list[bool] = []
+
+    def query() -> None:
+        mine = connections["default"]
+        found.append(mine)
+        opened.append(mine.connection is not None)
+        User.objects.count()
+
+    class Consumer(AsyncConsumer):
+        async def work_do(self, message: dict[str, Any]) -> None:
+            await sync_to_async(query)()
+
+    application = Consumer.as_asgi()
+
+    async def middleware(*of_asgi: Any) -> None:
+        with ThreadPoolExecutor(1) as executor:
+            async with ThreadSensitiveContext(executor=executor):
+                try:
+                    await application(*of_asgi)
+                finally:
+                    await sync_to_async(connections.close_all)()
+
+    async with running(middleware):
+        for n in range(3):
+            await aenqueue(CHANNEL, MESSAGE, job_id=f"{n}")
+            await reached(f"{n}", State.SUCCEEDED)
+            if n == 1:
+                found[0].close_at = time.monotonic() - 1
+    assert opened == [False, True, False]
+
+
+async def test_a_job_is_not_claimed_again_and_again_for_an_application_that_gave_up_waiting() -> None:
+    gave_up, go = asyncio.Event(), asyncio.Event()
+    seen: list[str] = []
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        if not go.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(receive(), 0.01)
+            gave_up.set()
+            await go.wait()
+        while True:
+            seen.append((await receive())["type"])
+
+    async with running(application):
+        await gave_up.wait()
+        await aenqueue(CHANNEL, MESSAGE, job_id="one")
+        await reached("one", State.READY, releases=1)
+        for _ in range(200):
+            await jobs.acounts(CHANNEL)
+        assert (await reached("one", State.READY)).releases == 1
+        go.set()
+        await reached("one", State.SUCCEEDED)
+    assert seen == ["work.do"]
 
 
 async def test_a_listener_that_cannot_consume_makes_the_worker_unready(tmp_path: Path, redis_url: str) -> None:
