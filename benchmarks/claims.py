@@ -221,6 +221,10 @@ CLAIMS = (
         )
         for variant, name, bound in ((CONSUMER, "unmodified consumer", 0.6), (OWN, "BackgroundConsumer", 0.25))
     ),
+    Claim(
+        "worker CPU of a BackgroundConsumer beside an unmodified AsyncConsumer's",
+        ours(OWN, "drain", "worker_cpu"), 0.75, row_of(OURS, CONSUMER, "drain", "worker_cpu"), at_most=True, scale=1000,
+    ),
 )  # fmt: skip
 
 

@@ -15,12 +15,12 @@ from benchmarks.results import Results
 README, DOCUMENT = report.README.read_text(), report.DOCUMENT.read_text()
 #: What the README claims in words, outside its table: each with the line of docs/performance.md that shows it.
 CLAIMED = {
-    "at a third of the cost": "worker CPU of a BackgroundConsumer beside an unmodified AsyncConsumer's",
+    "at two thirds of the cost": "worker CPU of a BackgroundConsumer beside an unmodified AsyncConsumer's",
     "within lease + sweep (defaults 30 s + 5 s)": "kill -9: all back, defaults",
 }
 #: How a claim about speed or size sounds.
 SOUNDS = re.compile(
-    r"faster|fastest|quicker|cheaper|slower|outperform|as fast as|(?:half|third|quarter|tenth|fraction) of the cost"
+    r"faster|fastest|quicker|cheaper|slower|outperform|as fast as|(?:half|thirds?|quarters?|tenth|fraction) of the cost"
     r"|\b[\d.,]+(?: x| ?(?:times|ms|us|µs|KiB|MiB|bytes|jobs/s|/s|jobs a second))(?![\w-])",
     re.IGNORECASE,
 )
