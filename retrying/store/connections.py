@@ -143,10 +143,12 @@ class Connections:
 
     def wire(self) -> Wire:
         """What the process' requests go out on; thread-safe. A cluster's connects here: ConnectionError."""
-        if self._process != os.getpid() or self._wire is None:
+        wire = self._wire if self._process == os.getpid() else None
+        if wire is None:
             self.sync()
-            assert self._wire is not None
-        return self._wire
+            wire = self._wire
+            assert wire is not None
+        return wire
 
     def _kept(self, client: redis.Redis) -> Wire:
         pool, options = client.connection_pool, self._options()
