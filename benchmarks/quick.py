@@ -138,15 +138,15 @@ def measure(committed: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, A
         django.setup()
         logging.getLogger("retrying").addHandler(logging.NullHandler())
         measurement = Measurement(server)
-        todo: Sequence[Workload] = WORKLOADS
+        to_measure: Sequence[Workload] = WORKLOADS
         rounds = 0
-        while todo and (rounds < LEAST_ROUNDS or time.monotonic() - began < SECONDS):
-            for workload in todo:
+        while to_measure and (rounds < LEAST_ROUNDS or time.monotonic() - began < SECONDS):
+            for workload in to_measure:
                 measurement.round(workload)
             rounds += 1
             if rounds >= ROUNDS:
                 dear = grown(measurement.figures(), committed, WORKLOADS)
-                todo = [workload for workload in WORKLOADS if workload.name in dear]
+                to_measure = [workload for workload in WORKLOADS if workload.name in dear]
         print(f"{rounds} rounds, {time.monotonic() - began:.0f} s; a turn of the reference: {reference() * 1e6:.1f} us")
         return measurement.figures()
 
